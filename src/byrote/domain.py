@@ -1,0 +1,163 @@
+"""The records that flow through an audit. Each is a row of a table; docs/formats.md lists the columns.
+
+Distances are RMS pixel errors of images in [0, 1]: smaller is nearer. Images here are uint8 [height, width, 3], sRGB.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+RGB = NDArray[np.uint8]
+Side = Literal["picture", "control"]
+Family = Literal["asked", "unasked"]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A file of the training set (`side` "picture") or of the held-out set ("control"); a row a file."""
+
+    side: Side
+    source: str
+    where: str
+    caption: str | None
+    digest: str
+    width: int
+    height: int
+    size: int
+    modified: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A file that is no picture that can be read, with its reason."""
+
+    side: Side
+    source: str
+    where: str
+    caption: str | None
+    reason: str
+    size: int
+    modified: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A member (a distinct digest) of a group of near-duplicates. `group` is the group's smallest digest.
+
+    `copies` counts the group's rows on its side; a group that touches both sides is `set_aside`.
+    """
+
+    group: str
+    digest: str
+    side: Side
+    copies: int
+    set_aside: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A group that is asked for: one caption and one member (`digest`), drawn by seed. `number` counts prompts from 0."""
+
+    number: int
+    group: str
+    digest: str
+    side: Side
+    stratum: Literal["top", "random", "control"]
+    copies: int
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image that came out of the model. `image` is a PNG; `index` counts the samples of its prompt from 0."""
+
+    prompt: int
+    index: int
+    seed: int
+    digest: str
+    width: int
+    height: int
+    image: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Clique:
+    """What the samples of one prompt have in common.
+
+    `found` answers "is there a clique of `least`?" exactly. `members` (sample indices) is the largest clique found,
+    `largest` whether it is known to be the largest, `spread` its mean pairwise distance (null below two members).
+    """
+
+    prompt: int
+    samples: int
+    found: bool
+    largest: bool
+    members: tuple[int, ...]
+    spread: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A sample beside a group that it comes close to. `digest` is the group's nearest member.
+
+    `rms` and `tiled` are after alignment by (`flip`, `crop`, `dx`, `dy`), `round_trip` is the tiled distance to the picture's
+    own way through the model's autoencoder (null where it has none), `ratio` the adaptive ratio (null with too few
+    groups), `rank` the group's place (from 0) among the nearest to the sample.
+    """
+
+    prompt: int
+    index: int
+    seed: int
+    sample: str
+    rank: int
+    group: str
+    digest: str
+    side: Side
+    rms: float
+    tiled: float
+    round_trip: float | None
+    ratio: float | None
+    flip: bool
+    crop: float
+    dx: int
+    dy: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A tested group with its best match and all its evidence. Distances, p and q are null where not computed."""
+
+    family: Family
+    group: str
+    digest: str
+    side: Side
+    copies: int
+    prompt: int | None
+    sample: str | None
+    statistic: float | None
+    rms: float | None
+    tiled: float | None
+    round_trip: float | None
+    ratio: float | None
+    p_value: float | None
+    q_value: float | None
+    certified: bool
+    basis: Literal["exact", "assumption-based"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A share `k` of `n` with its exact interval and its control twin."""
+
+    name: str
+    tier: str | None
+    k: int
+    n: int
+    low: float
+    high: float
+    level: float
+    method: str
+    controls_k: int | None
+    controls_n: int | None
