@@ -1,0 +1,196 @@
+"""audit.toml: every knob with its default, its unit and its source."""
+
+import tomllib
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from byrote.errors import PlanError, did_you_mean
+
+FORMAT = 1
+Section = TypeVar("Section")
+_OWN = "the model's own"
+
+
+def _knob(default: Any, says: str, low: float | None = None, high: float | None = None) -> Any:
+    return field(default=default, metadata={"says": says, "low": low, "high": high})
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPlan:
+    """Which model is audited and how it is held."""
+
+    uri: str = _knob("", "diffusers:PATH_OR_HUB_ID or parrot:FILE")
+    dtype: str = _knob("float32", "float32, float16 or bfloat16")
+    device: str = _knob("cpu", "cpu, cuda, cuda:1, mps")
+    threads: int = _knob(1, "CPU threads of one worker; part of the plan, since sums differ with it", 1)
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusPlan:
+    """Which pictures."""
+
+    path: str = _knob("", "folder made by `byrote index`")
+    near: float = _knob(
+        0.05, "near-duplicates: largest RMS distance at 64 x 64; JPEG quality 50 alone moves a photo by .023", 0, 1
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PromptsPlan:
+    """Who is asked."""
+
+    top: int = _knob(100, "groups with the most copies", 0)
+    random: int = _knob(100, "groups drawn from the rest", 0)
+    controls: int = _knob(400, "control captions; the more, the fewer copies it takes to certify one", 0)
+    seed: int = _knob(0, "of every draw, and of the starting noise of every sample", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratePlan:
+    """What is asked of the model."""
+
+    seeds: int = _knob(16, "samples for each prompt; Carlini et al. 2023 took 500", 1)
+    steps: int | None = _knob(None, "sampler steps", 1)
+    guidance: float | None = _knob(None, "guidance scale; 1 or less asks without guidance", 0)
+    sampler: str | None = _knob(None, "ddim, dpm++2m, euler, ...")
+    width: int | None = _knob(None, "pixels", 8)
+    height: int | None = _knob(None, "pixels", 8)
+    batch: int = _knob(8, "samples made at once", 1)
+
+
+@dataclass(frozen=True, slots=True)
+class CliquesPlan:
+    """When samples of one prompt agree (Carlini et al. 2023, arXiv 2301.13188, section 4.2)."""
+
+    tiles: int = _knob(4, "the distance is the worst of tiles x tiles tiles; the paper: 4 x 4", 1)
+    within: float = _knob(0.1, "largest tiled RMS distance of an edge; the paper does not publish its own", 0, 1)
+    least: int = _knob(2, "clique size that passes; the paper: 10 of 500, by hand; 1 lets every prompt pass", 1)
+    seconds: float = _knob(1.0, "cap on the search for the largest clique of a prompt; 'is there one' is always exact", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class MatchPlan:
+    """How a sample is held against the pictures."""
+
+    alpha: float = _knob(0.5, "of the adaptive ratio; Carlini et al. 2023, section 5.1: 0.5", 0)
+    n: int = _knob(50, "nearest groups in the adaptive ratio; the paper: 50", 1)
+    shift: int = _knob(2, "pixels by which a picture may be moved", 0, 64)
+    flip: bool = _knob(True, "mirrored copies too")
+    crop: float = _knob(0.9, "smallest share of an edge that a cropped copy may show; 1 for none", 0.5, 1)
+    candidates: int = _knob(5, "nearest groups of a sample that are aligned and measured", 1)
+
+
+@dataclass(frozen=True, slots=True)
+class CertifyPlan:
+    """When a match is a finding."""
+
+    fdr: float = _knob(0.05, "largest false discovery rate against the controls (Benjamini-Hochberg)", 0, 1)
+    closest: float = _knob(
+        0.15, "tau: the largest distance that is called a reproduction; Carlini et al. 2023, section 4.2: RMS .15", 0, 1
+    )
+    tolerate: int = _knob(1, "--gate passes only an audit that could have certified this few copies", 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole audit.toml, resolved. `base` is the folder that relative paths start from."""
+
+    model: ModelPlan
+    corpus: CorpusPlan
+    prompts: PromptsPlan
+    generate: GeneratePlan
+    cliques: CliquesPlan
+    match: MatchPlan
+    certify: CertifyPlan
+    base: Path
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return every knob, for report.json and for digests."""
+        return {"format": FORMAT} | {name: asdict(getattr(self, name)) for name in SECTIONS}
+
+
+SECTIONS: dict[str, type] = {f.name: get_type_hints(Plan)[f.name] for f in fields(Plan) if f.name != "base"}
+
+
+def load(path: Path) -> Plan:
+    """Read and check an audit.toml. Raises PlanError."""
+    try:
+        read = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise PlanError(f"{path}: no such file; `byrote init {path.parent}` writes one") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise PlanError(f"{path}: cannot be read: {error}") from error
+    return parse(read, path)
+
+
+def parse(read: dict[str, Any], path: Path) -> Plan:
+    """Check what a TOML file holds. Raises PlanError."""
+    _known(path, "", read, ("format", *SECTIONS))
+    if read.get("format") != FORMAT:
+        raise PlanError(f"{path}: format is {read.get('format')!r}; this byrote reads format = {FORMAT}")
+    sections: dict[str, Any] = {name: _section(path, name, kind, read.get(name, {})) for name, kind in SECTIONS.items()}
+    plan = Plan(**sections, base=path.parent.resolve())
+    for name, value in (("[model] uri", plan.model.uri), ("[corpus] path", plan.corpus.path)):
+        if not value:
+            raise PlanError(f"{path}: {name} is not set; write the one that you audit")
+    return plan
+
+
+def template(model: str, corpus: str) -> str:
+    """Write a commented audit.toml with every knob at its default."""
+    given = {"uri": model, "path": corpus}
+    lines = ["# What is audited, and how. Relative paths start from this file's folder.", f"format = {FORMAT}"]
+    for name, kind in SECTIONS.items():
+        lines += ["", f"# {kind.__doc__}", f"[{name}]"]
+        lines += [_line(knob, given.get(knob.name)) for knob in fields(kind)]
+    return "\n".join(lines) + "\n"
+
+
+def _line(knob: Field[Any], given: str | None) -> str:
+    value = given if given is not None else knob.default
+    says = knob.metadata["says"]
+    if value is None:
+        return f"# {knob.name} =   # {says}; {_OWN} where it is not set"
+    return f"{knob.name} = {_toml(value)}   # {says}"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _section(path: Path, name: str, kind: type[Section], read: Any) -> Section:
+    if not isinstance(read, dict):
+        raise PlanError(f"{path}: {name} is {read!r}; write it as a section [{name}]")
+    knobs = {knob.name: knob for knob in fields(kind)}  # type: ignore[arg-type]
+    _known(path, name, read, knobs)
+    hints = get_type_hints(kind)
+    return kind(**{key: _value(path, f"[{name}] {key}", knobs[key], hints[key], value) for key, value in read.items()})
+
+
+def _known(path: Path, section: str, read: dict[str, Any], known: Any) -> None:
+    for key in read:
+        if key not in known:
+            place = f"[{section}] {key}" if section else f"{key}"
+            raise PlanError(f"{path}: unknown key {place}{did_you_mean(key, known)}; known: {', '.join(known)}")
+
+
+def _value(path: Path, name: str, knob: Field[Any], hint: Any, value: Any) -> Any:
+    wanted = next((kind for kind in get_args(hint) if kind is not type(None)), hint)
+    if wanted is float and type(value) is int:
+        value = float(value)
+    if type(value) is not wanted:
+        raise PlanError(f"{path}: {name} is {value!r}; it takes {_A[wanted]}")
+    low, high = knob.metadata["low"], knob.metadata["high"]
+    if (low is not None and not value >= low) or (high is not None and not value <= high):
+        bounds = f"{low} or more" if high is None else f"{low} to {high}"
+        raise PlanError(f"{path}: {name} is {value}; it takes {bounds}")
+    if knob.default is MISSING:
+        raise TypeError(name)
+    return value
+
+
+_A = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}

@@ -1,0 +1,95 @@
+"""Fill `samples`: ask the model for every prompt as often as the plan says.
+
+A part holds whole prompts, in their order, cut into batches of the plan's size, so its bytes depend on the plan alone.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from byrote import images, models
+from byrote.domain import RGB, Prompt, Sample
+from byrote.engine import Part
+from byrote.kernels.distance import block_means
+from byrote.models import Model, Options, Request
+from byrote.plan import Plan
+from byrote.stages import Desk, Failed
+from byrote.store import Recipe, Store
+
+PART = 256
+MEANS = "means"
+BLOCKS_A_TILE = 4
+
+
+@lru_cache(maxsize=1)
+def open_model(uri: str, options: Options, base: Path) -> Model:
+    """Open a model once in a process."""
+    return models.open(uri, options, relative_to=base)
+
+
+def model_of(plan: Plan) -> Model:
+    """Open the model of a plan. Raises ModelError."""
+    m, g = plan.model, plan.generate
+    options = Options(m.dtype, m.device, g.steps, g.guidance, g.sampler, g.width, g.height, m.threads)
+    return open_model(m.uri, options, plan.base)
+
+
+def recipe(prompts: Recipe, plan: Plan, model: Model) -> Recipe:
+    """Return the recipe of the samples; the model is in it by the digest of its weights."""
+    g, m = plan.generate, plan.model
+    knobs = {"seeds": g.seeds, "steps": g.steps, "guidance": g.guidance, "sampler": g.sampler, "batch": g.batch}
+    size = {"width": g.width, "height": g.height, "tiles": plan.cliques.tiles}
+    held = {"dtype": m.dtype, "device": m.device, "threads": m.threads, "seed": plan.prompts.seed}
+    return Recipe.of("samples", {"prompts": prompts.digest, "model": model.digest} | knobs | size | held)
+
+
+def parts(prompts: Sequence[Prompt], plan: Plan) -> list[Part]:
+    """Cut the prompts into parts of about 256 samples."""
+    seeds = plan.generate.seeds
+    a_part = max(1, PART // seeds)
+    chunks = [tuple(prompts[k : k + a_part]) for k in range(0, len(prompts), a_part)]
+    return [Part(f"{number:05d}", chunk, len(chunk) * seeds) for number, chunk in enumerate(chunks)]
+
+
+def run(desk: Desk, made: Recipe, prompts: Sequence[Prompt], plan: Plan) -> list[Failed]:
+    """Make the samples."""
+    return desk.fill(made, Generate(desk.store.root, made, plan), parts(prompts, plan), "samples")
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Ask for a part's prompts."""
+
+    root: Path
+    made: Recipe
+    plan: Plan
+
+    def __call__(self, part: Part) -> None:
+        """Do one part."""
+        prompts: Sequence[Prompt] = part.payload
+        seeds = self.plan.generate.seeds
+        asked = [(prompt, k, seed_of(prompt, k, self.plan.prompts.seed)) for prompt in prompts for k in range(seeds)]
+        made = ask(model_of(self.plan), [Request(p.text, seed) for p, _, seed in asked], self.plan.generate.batch)
+        rows = [_sample(p, k, seed, image) for (p, k, seed), image in zip(asked, made, strict=True)]
+        means = block_means(np.stack(made), self.plan.cliques.tiles * BLOCKS_A_TILE)
+        Store(self.root).write(self.made, part.name, rows, Sample, {MEANS: means})
+
+
+def ask(model: Model, requests: Sequence[Request], batch: int) -> list[RGB]:
+    """Ask the model in batches, in order."""
+    return [image for k in range(0, len(requests), batch) for image in model.generate(requests[k : k + batch])]
+
+
+def seed_of(prompt: Prompt, index: int, seed: int) -> int:
+    """Return the seed of one sample: 63 bits that depend on the plan's seed, the prompt and the sample's index only."""
+    about = f"{seed} {prompt.digest or prompt.number} {prompt.text} {index}"
+    return int.from_bytes(hashlib.sha256(about.encode("utf-8", "surrogatepass")).digest()[:8]) >> 1
+
+
+def _sample(prompt: Prompt, index: int, seed: int, image: RGB) -> Sample:
+    height, width = image.shape[:2]
+    return Sample(prompt.number, index, seed, images.digest(image), width, height, images.encode_png(image))
