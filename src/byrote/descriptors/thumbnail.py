@@ -1,0 +1,31 @@
+"""The weightless descriptor: the picture itself, very small."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from byrote.domain import RGB
+from byrote.images import fit
+
+
+class Thumbnail:
+    """RGB thumbnails of `side` x `side`, rows of uint8 in the order of height, width, channel.
+
+    A picture is cropped to its central square, not squashed: square samples come from models that were trained on
+    square crops, so that a squashed picture would meet no sample of itself. One trained off-centre may be missed.
+    """
+
+    def __init__(self, side: int = 32) -> None:
+        if side < 1:
+            raise ValueError(f"a thumbnail has a side of at least 1, not {side}")
+        self.side = side
+        self.name = f"thumbnail{side}-v1"
+        self.dimensions = side * side * 3
+
+    def describe(self, images: Sequence[RGB]) -> NDArray[np.uint8]:
+        """Return area means over the central squares; smaller pictures grow by bicubic interpolation."""
+        vectors = np.empty((len(images), self.dimensions), np.uint8)
+        for row, image in zip(vectors, images, strict=True):
+            row[:] = fit(image, self.side, self.side).reshape(-1)
+        return vectors
