@@ -18,7 +18,7 @@ distance = st.sampled_from([0.0, 0.1, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, inf])  
 distances = st.lists(distance, max_size=12).map(lambda d: np.array(d, np.float64))
 some_controls = st.lists(distance, min_size=1, max_size=60).map(lambda d: np.array(d, np.float64))
 cuts = st.sampled_from([0.0, 0.1, 0.25, 0.5, inf])
-alphas = st.sampled_from([0.01, 0.05, 0.1, 0.2, 0.5])
+alphas = st.sampled_from([0.01, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5])
 
 
 def p_oracle(t, controls):
@@ -123,6 +123,7 @@ def test_the_published_examples_of_the_power_rule_hold():
     assert [stats.findings_needed(m, m, 0, 0.05) for m in (100, 1000, 10**6)] == [20, 20, 20]
     assert stats.findings_needed(1, 19, 0, 0.05) == 1
     assert stats.findings_needed(1, 18, 0, 0.05) == 2
+    assert stats.findings_needed(3, 9, 0, 0.3) == 1, "the float .3 is below three tenths"
     assert stats.controls_needed(1, 1, 0, 0.05) == 19
     assert stats.controls_needed(1000, 1, 0, 0.05) == 19_999
 
@@ -182,6 +183,13 @@ def test_certified_if_added_finds_some_and_not_all():
     assert np.flatnonzero(added).tolist() == [0, 1, 2, 3, 4]
 
 
+def test_a_control_added_is_not_carried_by_pictures_beyond_tau():
+    """Twenty moved pictures at .2 would bring q from 31 / 100 to 31 / (100 * 21) if they counted within .1."""
+    pictures, controls = np.r_[np.full(20, 0.2), np.ones(10)], np.r_[0.05, np.ones(99)]
+    assert not stats.certified_if_added(pictures, controls, alpha=0.05, closest=0.1).any()
+    assert stats.certified_if_added(pictures, controls, alpha=0.05, closest=0.2).tolist() == [True] + [False] * 99
+
+
 def test_certified_if_added_takes_under_a_second_for_a_thousand_pictures_and_twenty_thousand_controls():
     rng = np.random.default_rng(0)
     start = time.process_time()
@@ -223,9 +231,9 @@ def test_clopper_pearson_gives_the_interval_of_94_in_350000():
     "call",
     [
         lambda: stats.clopper_pearson(3, 2),
-        lambda: stats.clopper_pearson(1, 2, 95),
+        lambda: stats.clopper_pearson(1, 2, 95.0),
         lambda: stats.binomial_recall(np.array([0.5]), 4, 5),
-        lambda: stats.findings_needed(10, 10, 0, 5),
+        lambda: stats.findings_needed(10, 10, 0, 5.0),
         lambda: stats.controls_needed(10, 0, 0, 0.05),
     ],
 )
