@@ -3,7 +3,6 @@
 A model folder comes from strangers. Before a library is imported, its index may name nothing but known libraries, it
 may hold no code and no pickle, and every part must be there and whole. Opening reads no weights; the first image does.
 """
-# ruff: noqa: ANN401 - diffusers chooses its classes by name, so that a pipeline has no type that could be written here
 
 import inspect
 import json
@@ -91,6 +90,8 @@ class Diffusers:
         self.tolerance = TOLERANCES[options.dtype]
         if not self.takes_text and (options.width or options.height):
             raise ModelError(f"model {path!r}: a {self.name} draws at its own size: leave width and height out")
+        if (options.width is None) != (options.height is None):  # pipelines drop one that comes alone without a word
+            raise ModelError(f"model {path!r}: width and height go together: write both or neither")
 
     @property
     def digest(self) -> str:
@@ -116,9 +117,12 @@ class Diffusers:
             raise ModelError(f"model {self._uri!r}: a {self.name} takes no prompt: ask it for samples without one")
         import torch
 
+        pipeline = self._pipeline  # loaded here: weights that are born in inference mode can never leave it
         generators = [torch.Generator().manual_seed(request.seed) for request in requests]
         with torch.inference_mode():
-            images = self._asked(requests, generators) if self.takes_text else self._unasked(generators)
+            images = (
+                self._asked(pipeline, requests, generators) if self.takes_text else self._unasked(pipeline, generators)
+            )
             if not bool(torch.isfinite(images).all()):
                 raise ModelError(
                     f"model {self._uri!r} gave images that are not numbers in {self._options.dtype}: try dtype float32"
@@ -131,17 +135,11 @@ class Diffusers:
             return None
         import torch
 
-        vae = self._pipeline.vae
-        kept = vae.dtype
-        if kept == torch.float16 and getattr(vae.config, "force_upcast", False):
-            vae.to(torch.float32)  # it overflows in float16; the pipeline does the same before it decodes
-        with torch.inference_mode():
-            batches = [images[k : k + ROUND_TRIP_BATCH] for k in range(0, len(images), ROUND_TRIP_BATCH)]
-            made = [image for batch in batches for image in _pixels(_through(vae, np.stack(batch)))]
-        vae.to(kept)
-        return made
+        batches = [images[k : k + ROUND_TRIP_BATCH] for k in range(0, len(images), ROUND_TRIP_BATCH)]
+        with _in_range(self._pipeline.vae) as vae, torch.inference_mode():
+            return [image for batch in batches for image in _pixels(_through(vae, np.stack(batch)))]
 
-    def _asked(self, requests: Sequence[Request], generators: "list[Generator]") -> "Tensor":
+    def _asked(self, pipeline: Any, requests: Sequence[Request], generators: "list[Generator]") -> "Tensor":
         wanted = {
             "guidance_scale": self._options.guidance,
             "num_inference_steps": self._options.steps,
@@ -151,17 +149,17 @@ class Diffusers:
         prompts = [_encodable(request.prompt or "") for request in requests]
         given = {key: value for key, value in wanted.items() if value is not None}
         try:
-            made = self._pipeline(prompt=prompts, generator=generators, output_type="pt", **given)
+            made = pipeline(prompt=prompts, generator=generators, output_type="pt", **given)
         except ValueError as error:
             raise ModelError(f"model {self._uri!r} refused to draw: {_first_line(error)}") from error
         images: Tensor = made.images
         return images
 
-    def _unasked(self, generators: "list[Generator]") -> "Tensor":
+    def _unasked(self, pipeline: Any, generators: "list[Generator]") -> "Tensor":
         """Denoise as DDPMPipeline and DDIMPipeline do, but with any sampler, which theirs do not allow."""
         import torch
 
-        unet, scheduler = self._pipeline.unet, self._pipeline.scheduler
+        unet, scheduler = pipeline.unet, pipeline.scheduler
         size = unet.config.sample_size
         shape = (1, unet.config.in_channels, *((size, size) if isinstance(size, int) else size))
         scheduler.set_timesteps(self._steps)
@@ -516,6 +514,17 @@ def _check_whole(uri: str, folder: Folder, pipeline: Any) -> None:
         wanted = len({tensor.data_ptr() for tensor in module.state_dict().values()})
         if there < wanted:
             raise ModelError(f"model {uri!r}: the weights of {part.name} hold {there} tensors of {wanted}")
+
+
+@contextmanager
+def _in_range(vae: Any) -> Iterator[Any]:
+    """Hold an autoencoder that overflows in float16 in float32, as its pipeline does before it decodes."""
+    kept = vae.dtype
+    upcast = kept == import_module("torch").float16 and getattr(vae.config, "force_upcast", False)
+    try:
+        yield vae.float() if upcast else vae
+    finally:
+        vae.to(kept)
 
 
 def _through(vae: Any, images: RGB) -> "Tensor":
