@@ -269,6 +269,11 @@ def test_an_index_that_would_run_other_code_is_refused_before_anything_is_import
     refused(copy, "refused")
 
 
+def test_a_vocabulary_without_its_merges_is_refused_as_it_would_read_every_word_alike(copy):
+    (copy / "tokenizer/tokenizer.json").rename(copy / "tokenizer/vocab.json")
+    refused(copy, "tokenizer has no vocabulary", "merges.txt")
+
+
 def test_code_beside_the_weights_is_refused(copy):
     (copy / "unet/diffusers.py").write_text("raise SystemExit('it ran')")
     refused(copy, "unet/diffusers.py", "is code", "refused")
