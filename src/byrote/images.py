@@ -9,11 +9,12 @@ so that all functions may be called from any thread; what an application sets in
 import re
 import struct
 import zlib
+from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
 from io import BytesIO
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -30,7 +31,7 @@ from PIL import (
 
 from byrote.domain import RGB
 
-MAX_PIXELS = 64 * 2**20  # a 64-megapixel photo; its peak while decoding stays under 1 GB
+MAX_PIXELS = 64 * 2**20  # a large photo; decoding one takes up to 1 GiB (WebP), mostly half of that
 # Naming the plugins registers them, so that Pillow never loads its others (PDF, EPS, …) when it meets an unknown file.
 _PLUGINS = {
     "PNG": PngImagePlugin,
@@ -71,7 +72,7 @@ _SIGNATURES = {
     "BMP": b"BM",
 }
 _ORIENTATION = 0x0112
-_BLOCK = 2**20  # pixels composited at once, so that a large image needs no large temporary arrays
+_STRIP = 2**20  # pixels converted at once
 
 
 class Undecodable(ValueError):
@@ -184,41 +185,52 @@ def _mend_key(image: ImageFile.ImageFile) -> None:
 
 
 def _pixels(image: Image.Image) -> RGB:
+    """Convert strip by strip, so that a large image needs no large copies in between."""
+    convert = _conversion(image)
+    width, height = image.size
+    rows = max(1, _STRIP // width)
+    if rows >= height:
+        return convert(image)
+    out = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        out[top : top + rows] = convert(image.crop((0, top, width, min(top + rows, height))))
+    return out
+
+
+def _conversion(image: Image.Image) -> Callable[[Image.Image], RGB]:
+    """Return what turns a strip of this image into pixels."""
     if image.mode.startswith("I") or image.mode == "F":
-        return _deep_grey(image)
-    if image.has_transparency_data:
-        return _over_white(np.asarray(image.convert("RGBA")))
+        return partial(_deep_grey, shift=_deep_bits(image) - 8)
+    return _over_white if image.has_transparency_data else _opaque
+
+
+def _opaque(image: Image.Image) -> RGB:
     return _array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _deep_grey(image: Image.Image) -> RGB:
-    """Take the high byte of 16-bit greys, where Pillow's own conversion would clip at 255."""
-    if not image.mode.startswith("I;16") and (image.mode, image.format) != ("I", "PPM"):
-        raise Undecodable(f"unsupported: samples of mode {image.mode} have no known range")
+def _deep_grey(image: Image.Image, shift: int) -> RGB:
+    """Take the high byte of deep greys, where Pillow's own conversion would clip at 255."""
     deep = np.asarray(image)
-    grey = (deep >> (_bits(image) - 8)).astype(np.uint8)
+    grey = (deep >> shift).astype(np.uint8)
     grey[deep == image.info.get("transparency", -1)] = 255
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-def _bits(image: Image.Image) -> int:
-    """Return the bits of a sample: 16, but for the TIFF files of 12 that Pillow opens in the same mode."""
+def _deep_bits(image: Image.Image) -> int:
+    """Return the bits of a deep grey sample: 16, but for the TIFF files of 12 that Pillow opens in the same mode."""
+    if not image.mode.startswith("I;16") and (image.mode, image.format) != ("I", "PPM"):
+        raise Undecodable(f"unsupported: samples of mode {image.mode} have no known range")
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return int(image.tag_v2[TiffImagePlugin.BITSPERSAMPLE][0])
     return 16
 
 
-def _over_white(rgba: NDArray[np.uint8]) -> RGB:
-    height, width = rgba.shape[:2]
-    out = np.empty((height, width, 3), np.uint8)
-    rows = max(1, _BLOCK // width)
-    for top in range(0, height, rows):
-        block = rgba[top : top + rows].astype(np.uint16)
-        alpha = block[..., 3:]
-        scaled = block[..., :3] * alpha + 255 * (255 - alpha) + 128
-        # round(x / 255) without a division, exact for all x up to 255 * 255
-        out[top : top + rows] = (scaled + (scaled >> 8)) >> 8
-    return out
+def _over_white(image: Image.Image) -> RGB:
+    rgba = np.asarray(image.convert("RGBA")).astype(np.uint16)
+    alpha = rgba[..., 3:]
+    scaled = rgba[..., :3] * alpha + 255 * (255 - alpha) + 128
+    # round(x / 255) without a division, exact for all x up to 255 * 255
+    return ((scaled + (scaled >> 8)) >> 8).astype(np.uint8)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -241,7 +253,8 @@ def _turned(image: RGB, orientation: int) -> RGB:
 def _reason(error: BaseException, data: bytes) -> str:
     """Tell an error in one line, without the addresses of objects that Pillow puts into some."""
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return "decompression bomb"
+        pixels = re.search(r"\d+ pixels", str(error))
+        return f"decompression bomb: {pixels[0] if pixels else 'too many pixels'}"
     if isinstance(error, UnidentifiedImageError):
         started = [name for name, magic in _SIGNATURES.items() if data.startswith(magic)]
         return f"truncated or broken: a {started[0]} file without a readable header" if started else "not an image"

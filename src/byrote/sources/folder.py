@@ -70,7 +70,7 @@ class Folder:
         if not pictures:
             raise CorpusError(f"folder {self.uri!r} has no pictures: files that end in {_KNOWN}")
         sidecars = {_stem(file): file for file in sorted(file for file in files if _suffix(file) == ".txt")}
-        listed = (self._listed(file, sidecars.get(_stem(file)), captions.get(file)) for file in pictures)
+        listed = (self._listed(file, sidecars.get(_stem(file)), captions.get(file)) for file in sorted(pictures))
         return iter(sorted(listed, key=lambda one: one.where))
 
     def read(self, where: str) -> bytes:
@@ -177,16 +177,17 @@ class Folder:
     def _bytes(self, file: str, most: int) -> bytes:
         try:
             with os.fdopen(_opened(self._inside(file)), "rb") as stream:
-                data = stream.read(most + 1)
+                fits = os.fstat(stream.fileno()).st_size <= most
+                data = stream.read(most + 1) if fits else b""
         except OSError as error:
             raise type(error)(_told(error)) from error
-        if len(data) > most:
+        if not fits or len(data) > most:
             raise OSError(f"larger than {most} bytes")
         return data
 
     def _inside(self, file: str) -> str:
         """Return the real path of a file. Raises OSError where that is outside the folder."""
-        if "\0" in file or _leaves(file):
+        if _leaves(file):
             raise OSError("outside the folder")
         path = os.path.join(self._root, file)
         real = os.path.realpath(path)
@@ -267,7 +268,7 @@ def _told(error: OSError) -> str:
 
 def _leaves(file: str) -> bool:
     plain = posixpath.normpath(file.replace("\\", "/") if os.sep == "\\" else file)
-    return os.path.isabs(file) or plain.split("/")[0] == ".."
+    return "\0" in file or os.path.isabs(file) or plain.split("/")[0] == ".."
 
 
 def _suffix(file: str) -> str:
