@@ -67,8 +67,10 @@ def block_sums(images: UInt8[ndarray, "n h w c"], blocks: int) -> Int64[ndarray,
     height, width = h // blocks, w // blocks
     narrow = np.uint16 if height * LEVELS < 2**16 else np.uint32
     rows = np.add.reduce(images.reshape(n, blocks, height, w * c), axis=2, dtype=narrow)
-    sums: ndarray = rows.reshape(n, blocks, blocks, width, c).sum(axis=3, dtype=np.int64)
-    return sums
+    holds = np.float32 if height * width * LEVELS <= _EXACT else np.float64
+    collect = np.kron(np.eye(blocks, dtype=holds).repeat(width, 0), np.eye(c, dtype=holds))
+    sums: ndarray = np.matmul(rows.astype(holds), collect).astype(np.int64)
+    return sums.reshape(n, blocks, blocks, c)
 
 
 def squares(a: UInt8[ndarray, "*t n d"], b: UInt8[ndarray, "*t m d"]) -> Int64[ndarray, "*t n m"]:

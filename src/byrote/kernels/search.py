@@ -15,11 +15,11 @@ from numpy import ndarray
 from byrote.kernels import distance
 
 _COARSE, _FINE = 96, 256  # coordinates of the two levels; measured, not published
-_PLAIN_ROWS = 4096  # fewer vectors than this are compared outright: measured
+_PLAIN_ROWS = 16384  # fewer vectors than this are compared outright: measured
 _PLAIN_VALUES = 384  # so are shorter ones
 _LONGEST = 2**16  # values for which the rounding slack is derived
 _LEARN = 768  # vectors that the axes are learned from
-_WORTH = 64  # measuring one vector in this many by itself costs what a product over all does
+_WORTH = 8  # measuring one vector in this many by itself costs about what a product over all does: measured
 _BLOCK = 2**22  # numbers of a block of the matrix of bounds
 _UNIT = 2.0**-24  # rounding of float32
 
@@ -104,7 +104,7 @@ class Nearest:
         coarse, fine = self._levels
         reach = float(_exact(self.vectors, np.argpartition(estimates, k - 1)[:k], query).max())
         near = np.flatnonzero(estimates <= levels[0].ceiling(reach, coarse))
-        if len(near) > 8 * most:
+        if len(near) > 4 * most:
             return None
         own = slice(place, place + 1)
         near = near[levels[1].estimates(own, fine, near)[0] <= levels[1].ceiling(reach, fine)]
