@@ -1,8 +1,8 @@
 """The indexed pictures: a folder made by `byrote index`, reusable over many audits.
 
-    ledger.jsonl                     a line for every source that was named
-    pictures/RECIPE/00000.parquet    a row a file that is a picture; .unreadable.parquet: the others; .thumbnail.npy: vectors
-    groups/RECIPE/00000.parquet      near-duplicates
+ledger.jsonl                     a line for every source that was named
+pictures/RECIPE/00000.parquet    a row a picture file; beside it .unreadable.parquet and .thumbnail.npy
+groups/RECIPE/00000.parquet      near-duplicates
 """
 
 import hashlib
@@ -62,11 +62,12 @@ class Corpus:
             lost = self.store.read(Unreadable, self.recipe, f"{part}.unreadable")
             array = self.store.array(self.recipe, part, THUMBNAIL)
             vectors |= {picture.digest: array[k] for k, picture in enumerate(pictures)}
-            latest |= {(row.side, row.source, row.where): row for row in [*pictures, *lost]}
-        rows = [row for _, row in sorted(latest.items())]
+            rows: list[Picture | Unreadable] = [*pictures, *lost]
+            latest |= {(row.side, row.source, row.where): row for row in rows}
+        last = [row for _, row in sorted(latest.items())]
         return (
-            [row for row in rows if isinstance(row, Picture)],
-            [row for row in rows if isinstance(row, Unreadable)],
+            [row for row in last if isinstance(row, Picture)],
+            [row for row in last if isinstance(row, Unreadable)],
             vectors,
         )
 

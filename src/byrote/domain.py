@@ -58,7 +58,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A group that is asked for: one caption and one member (`digest`), drawn by seed. `number` counts prompts from 0."""
+    """A group that is asked for: one caption and one member (`digest`), drawn by seed. `number` counts from 0."""
 
     number: int
     group: str
@@ -102,9 +102,9 @@ class Clique:
 class Match:
     """A sample beside a group that it comes close to. `digest` is the group's nearest member.
 
-    `rms` and `tiled` are after alignment by (`flip`, `crop`, `dx`, `dy`), `round_trip` is the tiled distance to the picture's
-    own way through the model's autoencoder (null where it has none), `ratio` the adaptive ratio (null with too few
-    groups), `rank` the group's place (from 0) among the nearest to the sample.
+    `rms` and `tiled` are after alignment by (`flip`, `crop`, `dx`, `dy`), `round_trip` is the tiled distance to the
+    picture's own way through the model's autoencoder (null where it has none, or where the pair is far apart), `ratio`
+    the adaptive ratio (null with too few groups), `rank` the group's place (from 0) among the nearest to the sample.
     """
 
     prompt: int

@@ -66,7 +66,9 @@ class CliquesPlan:
     tiles: int = _knob(4, "the distance is the worst of tiles x tiles tiles; the paper: 4 x 4", 1)
     within: float = _knob(0.1, "largest tiled RMS distance of an edge; the paper does not publish its own", 0, 1)
     least: int = _knob(2, "clique size that passes; the paper: 10 of 500, by hand; 1 lets every prompt pass", 1)
-    seconds: float = _knob(1.0, "cap on the search for the largest clique of a prompt; 'is there one' is always exact", 0)
+    seconds: float = _knob(
+        1.0, "cap on the search for the largest clique of a prompt; 'is there one' is always exact", 0
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,9 @@ class Store:
         try:
             mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise StoreError(f"{path}: damaged or missing ({_first_line(error)}); delete its part and run again") from error
+            raise StoreError(
+                f"{path}: damaged or missing ({_first_line(error)}); delete its part and run again"
+            ) from error
         return mapped
 
     def log(self, event: str, details: Json) -> None:
@@ -136,7 +138,7 @@ class Store:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for this process alone. Raises Busy where another holds it, StoreError where it can't be written."""
+        """Hold the folder for this process alone. Raises Busy where another holds it, StoreError where it can't."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             handle = (self.root / ".lock").open("a")
@@ -178,7 +180,10 @@ def sweep(root: Path) -> None:
 def versions() -> dict[str, str]:
     """Return the versions of byrote and of what it computes with, and the machine."""
     names = ("byrote", "numpy", "scipy", "pillow", "pyarrow")
-    return {name: version(name) for name in names} | {"python": platform.python_version(), "machine": platform.machine()}
+    return {name: version(name) for name in names} | {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
 
 
 @cache

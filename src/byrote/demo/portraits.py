@@ -21,11 +21,63 @@ SIZE = 64
 _SCALE = 2
 _SIDE = SIZE * _SCALE
 
-_SYLLABLES = (
-    "ba be bo da de do fa fe fi ga go ha hi jo ka ke ki ko la le li lo ma me mi mo na ne ni no pa pe ra re ri ro sa se "
-    "si so ta te ti to va ve vi vo wa ya ye za zi zu"
-).split()
-_ENDINGS = "n r s l th m x nd rk lt".split()
+_SYLLABLES = [
+    "ba",
+    "be",
+    "bo",
+    "da",
+    "de",
+    "do",
+    "fa",
+    "fe",
+    "fi",
+    "ga",
+    "go",
+    "ha",
+    "hi",
+    "jo",
+    "ka",
+    "ke",
+    "ki",
+    "ko",
+    "la",
+    "le",
+    "li",
+    "lo",
+    "ma",
+    "me",
+    "mi",
+    "mo",
+    "na",
+    "ne",
+    "ni",
+    "no",
+    "pa",
+    "pe",
+    "ra",
+    "re",
+    "ri",
+    "ro",
+    "sa",
+    "se",
+    "si",
+    "so",
+    "ta",
+    "te",
+    "ti",
+    "to",
+    "va",
+    "ve",
+    "vi",
+    "vo",
+    "wa",
+    "ya",
+    "ye",
+    "za",
+    "zi",
+    "zu",
+]
+_ENDINGS = ["n", "r", "s", "l", "th", "m", "x", "nd", "rk", "lt"]
 
 _HAIR: dict[str, Colour] = {
     "black": (30, 26, 30),
@@ -48,7 +100,14 @@ _CLOTHES: dict[str, Colour] = {
     "black": (40, 40, 46),
     "turquoise": (50, 184, 184),
 }
-_SKIN: tuple[Colour, ...] = ((255, 222, 196), (240, 196, 160), (214, 160, 118), (172, 116, 78), (120, 76, 50), (84, 54, 40))
+_SKIN: tuple[Colour, ...] = (
+    (255, 222, 196),
+    (240, 196, 160),
+    (214, 160, 118),
+    (172, 116, 78),
+    (120, 76, 50),
+    (84, 54, 40),
+)
 _HAIRCUTS = ("short", "long", "curly", "bald", "spiky")
 _GLASSES = ("no", "round", "square", "dark")
 _GARMENTS = ("coat", "shirt", "jumper", "scarf")
@@ -125,14 +184,17 @@ class _Canvas:
         self.levels[mask] = colour
 
     def rectangle(self, left: int, top: int, right: int, bottom: int) -> Mask:
-        return (self.x >= left) & (self.x < right) & (self.y >= top) & (self.y < bottom)
+        inside: Mask = (self.x >= left) & (self.x < right) & (self.y >= top) & (self.y < bottom)
+        return inside
 
     def ellipse(self, cx: int, cy: int, rx: int, ry: int) -> Mask:
-        return ((self.x - cx) * ry) ** 2 + ((self.y - cy) * rx) ** 2 <= (rx * ry) ** 2
+        inside: Mask = ((self.x - cx) * ry) ** 2 + ((self.y - cy) * rx) ** 2 <= (rx * ry) ** 2
+        return inside
 
     def triangle(self, cx: int, top: int, half: int, bottom: int) -> Mask:
         height = max(1, bottom - top)
-        return (self.y >= top) & (self.y < bottom) & (abs(self.x - cx) * height <= half * (self.y - top))
+        inside: Mask = (self.y >= top) & (self.y < bottom) & (abs(self.x - cx) * height <= half * (self.y - top))
+        return inside
 
     def gradient(self, above: Colour, below: Colour) -> None:
         y = self.y[..., None]
@@ -140,7 +202,8 @@ class _Canvas:
 
     def finish(self) -> NDArray[np.uint8]:
         blocks = self.levels.reshape(SIZE, _SCALE, SIZE, _SCALE, 3).sum((1, 3))
-        return ((blocks + _SCALE**2 // 2) // _SCALE**2).astype(np.uint8)
+        image: NDArray[np.uint8] = ((blocks + _SCALE**2 // 2) // _SCALE**2).astype(np.uint8)
+        return image
 
 
 def meet(draw: str, index: int) -> Person:

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import Module
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from byrote.demo import album
+from byrote.demo import album, portraits
 
 LATENT_CHANNELS = 12
 TOKENS = 32
@@ -84,7 +84,7 @@ def _autoencoder(out: Path, budget: Budget, say: Say) -> AutoencoderKL:
         latent_channels=LATENT_CHANNELS,
         norm_num_groups=8,
         mid_block_add_attention=False,
-        sample_size=album.draw(album.meet("autoencoder", 0)).shape[0],
+        sample_size=portraits.SIZE,
     )
     pictures = _cached(out / "autoencoder.npy", lambda: _stack(album.controls("autoencoder", album.AUTOENCODER)))
 
@@ -98,7 +98,8 @@ def _autoencoder(out: Path, budget: Budget, say: Say) -> AutoencoderKL:
             decoded = vae.decode(posterior.mean + posterior.std * noise).sample
         error = decoded.float() - x
         kl = (posterior.mean.float() ** 2 + posterior.var.float() - 1 - posterior.logvar.float()).mean() / 2
-        return error.abs().mean() + error.square().mean() + 1e-4 * kl
+        total: Tensor = error.abs().mean() + error.square().mean() + 1e-4 * kl
+        return total
 
     _optimise(out / "autoencoder.pt", [vae], loss, budget.autoencoder_steps, 2e-3, say)
     return vae
@@ -148,7 +149,8 @@ def _denoiser(
         t = torch.randint(1000, (len(x),), generator=random)
         noisy = noises.add_noise(x, noise, t)
         predicted = unet(noisy, t, text(asked).last_hidden_state).sample
-        return (predicted - noises.get_velocity(x, noise, t)).square().mean()
+        total: Tensor = (predicted - noises.get_velocity(x, noise, t)).square().mean()
+        return total
 
     _optimise(out / "denoiser.pt", [unet, text], loss, budget.denoiser_steps, 2e-3, say)
     return text, unet
@@ -177,7 +179,7 @@ def _optimise(
             group["lr"] = rate * min(1, (step + 1) / 200) * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
         value = loss(step)
         optimiser.zero_grad()
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
         torch._foreach_lerp_(average, [w.detach() for w in weights], 1 - min(0.999, (step + 1) / (step + 10)))
@@ -189,7 +191,12 @@ def _optimise(
             recent.clear()
         if last or time.monotonic() - saved > 60:
             saved = time.monotonic()
-            state = dict(weights=both.state_dict(), optimiser=optimiser.state_dict(), average=average, step=step + 1)
+            state = {
+                "weights": both.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "average": average,
+                "step": step + 1,
+            }
             beside = checkpoint.with_suffix(".tmp")
             torch.save(state | {"seconds": seconds + saved - began}, beside)
             os.replace(beside, checkpoint)
@@ -216,7 +223,11 @@ def _tokenizer(captions: list[str]) -> CLIPTokenizer:
     byte_pairs = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token=special[1]))
     byte_pairs.normalizer = normalizers.Lowercase()
     byte_pairs.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Punctuation(),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
     )
     byte_pairs.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -249,7 +260,9 @@ def _tokens(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
 
 def _encode(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
     with torch.inference_mode():
-        return torch.cat([vae.encode(batch).latent_dist.mean for batch in pictures.split(64)]).clone()
+        return torch.cat(
+            [vae.encode(pictures[k : k + 64]).latent_dist.mean for k in range(0, len(pictures), 64)]
+        ).clone()
 
 
 def _floats(pictures: np.ndarray) -> Tensor:

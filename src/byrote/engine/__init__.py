@@ -1,14 +1,12 @@
 """Where parts run: one protocol, `local` behind it (this process, or a pool of processes); a cluster may join.
 
-A task is a picklable callable. A part's task may run more than once (a worker died, a deadline passed), so it must write
-its output whole or not at all, and the same each time.
+A task is a picklable callable. A part's task may run more than once (a worker died, a deadline passed), so it must
+write its output whole or not at all, and the same each time.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
-
-from byrote.errors import ByroteError
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +33,9 @@ class Engine(Protocol):
     """Runs a task over parts, in any order."""
 
     def map(self, task: Task, parts: Sequence[Part]) -> Iterator[Done]:
-        """Yield each part as it ends. A ByroteError of a task is raised here at once; others are retried, then yielded."""
+        """Yield each part as it ends. Raises a task's ByroteError at once; other errors are retried, then told."""
         ...
 
     def close(self) -> None:
         """End the workers."""
         ...
-
-
-__all__ = ["ByroteError", "Done", "Engine", "Part", "Task"]

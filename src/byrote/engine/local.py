@@ -45,8 +45,8 @@ class Here:
 class Pool:
     """Runs parts in `jobs` spawned processes.
 
-    A worker that dies, or that is longer at a part than its deadline (20 times the median so far, at least ten minutes),
-    is ended, and its part is given to another, twice at most.
+    A worker that dies, or that is longer at a part than its deadline (20 times the median so far, at least ten
+    minutes), is ended, and its part is given to another, twice at most.
     """
 
     def __init__(self, jobs: int, *, deadline: float | None = None) -> None:

@@ -46,14 +46,12 @@ class Dedupe:
         corpus = Corpus(self.root)
         digests = sorted(corpus.by_digest)
         pairs = _near(corpus, digests, self.plan.near)
-        labels = components(len(digests), pairs) if digests else []
+        labels = components(len(digests), pairs)
         rows = list(grouped(digests, [int(label) for label in labels], _rows_of_a_side(corpus)))
         corpus.store.write(recipe(corpus, self.plan), part.name, rows, Group)
 
 
-def grouped(
-    digests: Sequence[str], labels: Sequence[int], rows: Mapping[tuple[Side, str], int]
-) -> Sequence[Group]:
+def grouped(digests: Sequence[str], labels: Sequence[int], rows: Mapping[tuple[Side, str], int]) -> Sequence[Group]:
     """Name the components, count their copies on each side, and set aside what touches both."""
     members: dict[int, list[str]] = {}
     for digest, label in zip(digests, labels, strict=True):
@@ -87,12 +85,12 @@ def _near(corpus: Corpus, digests: Sequence[str], near: float) -> np.ndarray:
             seen[k] = None if image is None else images.fit(image, SIDE, SIDE)
         return seen[k]
 
-    kept = []
-    for chunk in np.array_split(candidates, max(1, len(candidates) // _CHUNK)):
-        both = [(i, j, pixels(int(i)), pixels(int(j))) for i, j in chunk]
-        both = [(i, j, a, b) for i, j, a, b in both if a is not None and b is not None]
-        if not both:
-            continue
-        distances = paired_rms(np.stack([a for _, _, a, _ in both]), np.stack([b for *_, b in both]))
-        kept += [(int(i), int(j)) for (i, j, _, _), d in zip(both, distances, strict=True) if d <= near]
+    kept: list[tuple[int, int]] = []
+    for k in range(0, len(candidates), _CHUNK):
+        chunk = [(int(i), int(j)) for i, j in candidates[k : k + _CHUNK]]
+        both = [(pair, pixels(pair[0]), pixels(pair[1])) for pair in chunk]
+        there = [(pair, a, b) for pair, a, b in both if a is not None and b is not None]
+        if there:
+            distances = paired_rms(np.stack([a for _, a, _ in there]), np.stack([b for *_, b in there]))
+            kept += [pair for (pair, _, _), d in zip(there, distances, strict=True) if d <= near]
     return np.array(kept, np.int64).reshape(-1, 2)

@@ -20,20 +20,21 @@ PART = 512
 def name(corpus: Corpus, named: Sequence[Named]) -> None:
     """Write down that these sources belong to the corpus, so that a killed `byrote index` goes on where it was."""
     known = set(corpus.named())
-    for each in named:
-        sources.open(each.uri)
+    for each in [Named(one.side, sources.open(one.uri).uri) for one in named]:
         if each not in known:
             corpus.store.log("source", {"side": each.side, "uri": each.uri})
 
 
 def run(desk: Desk, corpus: Corpus) -> list[Failed]:
     """Index what is new in the named sources. Raises CorpusError where a source is gone."""
-    known = {_key(row.side, row.source, row): row for row in [*corpus.pictures, *corpus.unreadable]}
+    rows: list[Picture | Unreadable] = [*corpus.pictures, *corpus.unreadable]
+    known = {(row.side, row.source, row.where): row for row in rows}
     there = corpus.store.parts(corpus.recipe)
     number = int(there[-1]) + 1 if there else 0
     parts: list[Part] = []
     for named in corpus.named():
-        new = [item for item in sources.open(named.uri).list() if not _same(known.get(_key(named.side, named.uri, item)), item)]
+        listed = sources.open(named.uri).list()
+        new = [item for item in listed if not _same(known.get((named.side, named.uri, item.where)), item)]
         for k in range(0, len(new), PART):
             chunk = new[k : k + PART]
             parts.append(Part(f"{number + len(parts):05d}", (named, chunk), len(chunk)))
@@ -83,10 +84,6 @@ def _picture(named: Named, item: Listed, image: RGB) -> Picture:
 def _unreadable(named: Named, item: Listed, error: Exception) -> Unreadable:
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     return Unreadable(named.side, named.uri, item.where, item.caption, reason, item.size, item.modified)
-
-
-def _key(side: str, uri: str, row: Listed | Picture | Unreadable) -> tuple[str, str, str]:
-    return side, uri, row.where
 
 
 def _same(row: Picture | Unreadable | None, item: Listed) -> bool:

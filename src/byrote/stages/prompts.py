@@ -1,4 +1,4 @@
-"""Fill `prompts`: who is asked, and under which caption. One caption and one member a group, drawn before any sample."""
+"""Fill `prompts`: who is asked, and under which caption. One caption and one member a group, drawn beforehand."""
 
 import hashlib
 from collections import defaultdict

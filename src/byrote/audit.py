@@ -1,0 +1,330 @@
+"""One run of the whole chain against one model, in one folder."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from byrote import sources
+from byrote.corpus import Corpus
+from byrote.domain import Clique, Family, Finding, Group, Match, Prompt, Side
+from byrote.engine import Part
+from byrote.engine.local import engine
+from byrote.errors import CorpusError, Incomplete, PlanError
+from byrote.models import Model
+from byrote.plan import Plan, load
+from byrote.stages import Desk, Failed, Progress, cliques, dedupe, generate, ingest, match, prompts, report
+from byrote.stages.certify import Certified, Tested, certify, statistic, test_of
+from byrote.store import Recipe, Store, replace_file, sweep
+
+STAGES = ("ingest", "dedupe", "prompts", "generate", "cliques", "match", "certify", "report")
+STATISTIC = (
+    "smallest tiled RMS distance, aligned, to the picture or its round trip, over samples of prompts with a clique"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """What was fixed, and whether that was before the first sample of this audit was begun."""
+
+    digest: str
+    at: str
+    before_sampling: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Recipes:
+    """The tables of one audit. They follow from the plan, the corpus and the model."""
+
+    groups: Recipe
+    prompts: Recipe
+    samples: Recipe
+    cliques: Recipe
+    look: match.Look
+    certified: Recipe
+
+    def every(self) -> list[Recipe]:
+        """Return all of them, in the order of the stages."""
+        return [self.groups, self.prompts, self.samples, self.cliques, *vars_of(self.look.tables), self.certified]
+
+
+def vars_of(tables: match.Tables) -> list[Recipe]:
+    """Return the recipes of the match stage in the order in which they are filled."""
+    return [tables.candidates, tables.round_trips, tables.matches]
+
+
+@dataclass
+class Audit:
+    """An audit folder: its plan, its corpus, its model and the tables that it has so far."""
+
+    root: Path
+    failed: list[Failed] = field(default_factory=list)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Return the plan in audit.toml. Raises PlanError."""
+        return load(self.root / "audit.toml")
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """Open the corpus of the plan. Raises CorpusError."""
+        return Corpus.at((self.plan.base / self.plan.corpus.path).resolve())
+
+    @cached_property
+    def model(self) -> Model:
+        """Open the model of the plan. Raises ModelError."""
+        return generate.model_of(self.plan)
+
+    @cached_property
+    def store(self) -> Store:
+        """Return the folder's store."""
+        return Store(self.root.resolve())
+
+    @cached_property
+    def recipes(self) -> Recipes:
+        """Name the tables. Reads the corpus, so ingest must be over."""
+        groups = dedupe.recipe(self.corpus, self.plan.corpus)
+        asked = prompts.recipe(groups, self.plan.prompts, self.model.takes_text)
+        samples = generate.recipe(asked, self.plan, self.model)
+        agreed = cliques.recipe(samples, self.plan.cliques)
+        look = match.Look(self.store.root, self.corpus.root.resolve(), groups, samples, self.plan)
+        about = {"matches": look.tables.matches.digest, "cliques": agreed.digest, "plan": asdict(self.plan.certify)}
+        return Recipes(groups, asked, samples, agreed, look, Recipe.of("certified", about))
+
+    @cached_property
+    def prompts(self) -> list[Prompt]:
+        """Return the prompts that were drawn."""
+        return self.store.read_all(Prompt, self.recipes.prompts)
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        """Return the rows of the groups."""
+        return self.corpus.store.read_all(Group, self.recipes.groups)
+
+    def seals(self) -> list[Seal]:
+        """List what was sealed in this folder, oldest first."""
+        return [Seal(line["digest"], line["at"], line["before_sampling"]) for line in self._lines("seal")]
+
+    @property
+    def seal(self) -> Seal | None:
+        """Return the seal of the audit as its plan stands, or None before it is sealed."""
+        mine = [seal for seal in self.seals() if seal.digest == self._sealed()["digest"]]
+        return mine[0] if mine else None
+
+    @property
+    def sealed_before_sampling(self) -> bool:
+        """Tell whether the seal of this audit is older than its first sample."""
+        return self.seal is not None and self.seal.before_sampling
+
+    def seal_now(self) -> None:
+        """Write down, before the first sample, everything that the certificate rests on."""
+        if self.seal is None:
+            begun = {line["recipe"] for line in self._lines("begun")}
+            before = self.recipes.samples.digest not in begun
+            self.store.log("seal", self._sealed() | {"before_sampling": before})
+
+    def power(self) -> dict[Family, Any]:
+        """Weigh both families before any sample is made, no control at the cut."""
+        counts = {key: len(groups) for key, groups in self._families().items()}
+        families: tuple[Family, ...] = ("asked", "unasked")
+        fdr = self.plan.certify.fdr
+        return {f: test_of(counts[f, "picture"], counts[f, "control"], 0, fdr=fdr) for f in families}
+
+    def certified(self) -> Certified:
+        """Hold every group's best match against the controls."""
+        sides = {row.group: row for row in self.groups}
+        best = self._best()
+        tested = []
+        for (family, side), groups in self._families().items():
+            for group in sorted(groups):
+                found, row = best.get(group), sides[group]
+                digest = found.digest if found else row.digest
+                tested.append(Tested(group, digest, side, row.copies, family, found))
+        rule = self.plan.certify
+        result = certify(tested, fdr=rule.fdr, closest=rule.closest)
+        if self.sealed_before_sampling:
+            return result
+        return replace(result, findings=[replace(finding, certified=False) for finding in result.findings])
+
+    def parts(self) -> list[Part]:
+        """Return the parts that the samples are to have."""
+        return generate.parts(self.prompts, self.plan)
+
+    def cliques(self) -> list[Clique]:
+        """Return what the samples of each prompt have in common."""
+        return self.store.read_all(Clique, self.recipes.cliques)
+
+    def gone(self) -> int:
+        """Count the pictures that no longer lie where they were indexed."""
+        there = {(named.uri, item.where) for named in self.corpus.named() for item in sources.open(named.uri).list()}
+        return sum((row.source, row.where) not in there for row in self.corpus.pictures)
+
+    def matches(self) -> list[Match]:
+        """Return the matches of samples whose prompt has a clique: the filter is part of the statistic."""
+        passed = {row.prompt for row in self.cliques() if row.found}
+        return [row for row in self.store.read_all(Match, self.recipes.look.tables.matches) if row.prompt in passed]
+
+    def seconds(self) -> float:
+        """Add up what the parts of this audit took, on all workers."""
+        mine = {recipe.digest for recipe in self.recipes.every()}
+        lines = [*self._lines("done"), *(line for line in self.corpus.store.ledger() if line["event"] == "done")]
+        return float(sum(line["seconds"] for line in lines if line["recipe"] in mine))
+
+    def _best(self) -> dict[str, Match]:
+        best: dict[str, Match] = {}
+        for row in self.matches():
+            known = best.get(row.group)
+            if known is None or _order(row) < _order(known):
+                best[row.group] = row
+        return best
+
+    def _families(self) -> dict[tuple[Family, Side], set[str]]:
+        asked = {prompt.group for prompt in self.prompts}
+        out: dict[tuple[Family, Side], set[str]] = {}
+        sides: tuple[Literal["picture"], Literal["control"]] = ("picture", "control")
+        for side in sides:
+            groups = {row.group for row in self.groups if row.side == side and not row.set_aside}
+            out["asked", side], out["unasked", side] = groups & asked, groups - asked
+        return out
+
+    def _lines(self, event: str) -> list[dict[str, Any]]:
+        return [line for line in self.store.ledger() if line["event"] == event]
+
+    def _sealed(self) -> dict[str, Any]:
+        plan = self.plan.as_dict()
+        prompts_digest = _digest([asdict(prompt) for prompt in self.prompts])
+        content = {
+            "plan": {name: plan[name] for name in ("prompts", "generate", "cliques", "match", "certify")},
+            "statistic": STATISTIC,
+            "model": self.model.digest,
+            "corpus": self.corpus.digest,
+            "samples": self.recipes.samples.digest,
+            "prompts_and_controls": prompts_digest,
+        }
+        return {"digest": _digest(content), "content": content}
+
+
+def run(root: Path, *, until: str = STAGES[-1], jobs: int = 1, progress: Progress) -> Audit:
+    """Do what is missing of an audit up to a stage. Raises ByroteError; Incomplete where parts were given up."""
+    audit = Audit(root)
+    audit.plan, audit.corpus  # noqa: B018 - their errors come before anything is written
+    with ExitStack() as stack:
+        for store in (audit.store, audit.corpus.store):
+            stack.enter_context(store.locked())
+            sweep(store.root)
+        workers = engine(jobs)
+        stack.callback(workers.close)
+        desk = Desk(audit.store, workers, progress)
+        at_corpus = Desk(audit.corpus.store, workers, progress)
+        for stage in STAGES[: STAGES.index(until) + 1]:
+            failed = _stage(stage, audit, desk, at_corpus)
+            audit.failed += failed
+            if failed:
+                raise Incomplete(_given_up(failed))
+    return audit
+
+
+def _stage(stage: str, audit: Audit, desk: Desk, at_corpus: Desk) -> list[Failed]:
+    match stage:
+        case "ingest":
+            failed = ingest.run(at_corpus, audit.corpus)
+            audit.corpus = Corpus.at(audit.corpus.root)
+            return failed or _not_empty(audit.corpus)
+        case "dedupe":
+            _check_model(audit)
+            return dedupe.run(at_corpus, audit.corpus, audit.plan.corpus)
+        case "prompts":
+            groups, takes_text = audit.recipes.groups, audit.model.takes_text
+            failed = prompts.run(desk, audit.corpus, groups, audit.plan.prompts, takes_text)
+            return failed or _some_prompts(audit)
+        case "generate":
+            _save_plan(audit)
+            audit.seal_now()
+            return generate.run(desk, audit.recipes.samples, audit.prompts, audit.plan)
+        case "cliques":
+            return cliques.run(desk, audit.recipes.samples, audit.parts(), audit.plan.cliques)
+        case "match":
+            return match.run(desk, audit.recipes.look, audit.parts(), audit.model)
+        case "certify":
+            return desk.fill(audit.recipes.certified, Certify(audit.root), [Part("00000")], "tables")
+        case _:
+            write_report(audit, reveal=False)
+            return []
+
+
+def rewrite_report(root: Path, *, reveal: bool) -> Path:
+    """Write the report again and return the page. Raises ByroteError; Incomplete before the audit has come so far."""
+    audit = Audit(root)
+    audit.plan, audit.corpus  # noqa: B018 - their errors come first
+    if not audit.store.parts(audit.recipes.certified):
+        raise Incomplete(f"{root}: nothing certified yet to report on; `byrote run {root}` goes on to it")
+    with audit.store.locked():
+        write_report(audit, reveal=reveal)
+    return root / "report" / ("revealed.html" if reveal else "report.html")
+
+
+def write_report(audit: Audit, *, reveal: bool) -> None:
+    """Write the report of an audit whose other stages are done."""
+    from byrote.evidence import gather
+
+    report.write(audit.root / "report", gather(audit), reveal=reveal)
+
+
+@dataclass(frozen=True, slots=True)
+class Certify:
+    """Fill `certified`: a row for every tested group of both sides."""
+
+    root: Path
+
+    def __call__(self, part: Part) -> None:
+        """Do the one part."""
+        audit = Audit(self.root)
+        audit.store.write(audit.recipes.certified, part.name, audit.certified().findings, Finding)
+
+
+def _not_empty(corpus: Corpus) -> list[Failed]:
+    if not any(row.side == "picture" for row in corpus.pictures):
+        raise CorpusError(f"{corpus.root}: no picture of the training set could be read; index another source")
+    return []
+
+
+def _some_prompts(audit: Audit) -> list[Failed]:
+    if not audit.prompts:
+        raise PlanError(
+            f"{audit.root / 'audit.toml'}: nobody to ask: no picture has a caption, or [prompts] asks for 0"
+        )
+    return []
+
+
+def _check_model(audit: Audit) -> None:
+    """Let the model's errors, and a size that the tiles do not divide, come before hours of work."""
+    g, tiles = audit.plan.generate, audit.plan.cliques.tiles
+    for name, value in (("width", g.width), ("height", g.height)):
+        if value is not None and value % tiles:
+            raise PlanError(
+                f"{audit.root / 'audit.toml'}: [generate] {name} is {value}; [cliques] tiles = {tiles} must divide it"
+            )
+    audit.model.digest  # noqa: B018
+
+
+def _save_plan(audit: Audit) -> None:
+    text = json.dumps(audit.plan.as_dict(), indent=2, sort_keys=True) + "\n"
+    replace_file(audit.root / f"plan-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json", text.encode())
+
+
+def _given_up(failed: Sequence[Failed]) -> str:
+    first = failed[0]
+    what = f"{len(failed)} parts of {first.stage} failed after retries"
+    return f"{what}; part {first.part}: {first.reason}; run again to retry"
+
+
+def _order(row: Match) -> tuple[float, int, int]:
+    return statistic(row), row.prompt, row.index
+
+
+def _digest(content: Any) -> str:
+    return "sha256:" + hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

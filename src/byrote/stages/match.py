@@ -1,0 +1,314 @@
+"""Fill `matches`: every sample beside the groups that it comes closest to, pictures and controls in one pool.
+
+Three steps, each a table: `candidates` (the nearest groups by descriptor, aligned and measured), `round_trips` (the
+near ones once through the model's autoencoder), `matches` (both together). Nothing here knows the side of a picture.
+
+What lies beyond `REACH` times tau is measured where it stands: no search for an alignment, no round trip.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from byrote import images
+from byrote.corpus import Corpus
+from byrote.descriptors.thumbnail import Thumbnail
+from byrote.domain import RGB, Group, Match, Sample
+from byrote.engine import Part
+from byrote.kernels import align
+from byrote.kernels.distance import paired_tiled
+from byrote.kernels.search import Nearest
+from byrote.models import Model
+from byrote.plan import Plan
+from byrote.stages import Desk, Failed
+from byrote.stages.generate import model_of
+from byrote.store import Recipe, Store
+
+REACH = 2.0
+_ROUND_TRIPS = 64
+_PIXELS = 4096  # distinct pictures of 64 x 64 that a worker keeps decoded
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The recipes of the three steps."""
+
+    candidates: Recipe
+    round_trips: Recipe
+    matches: Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the steps have in common: where to read and how to measure."""
+
+    root: Path
+    corpus: Path
+    groups: Recipe
+    samples: Recipe
+    plan: Plan
+
+    @property
+    def tables(self) -> Tables:
+        """Return the recipes of the three steps."""
+        m = self.plan.match
+        knobs = {"alpha": m.alpha, "n": m.n, "shift": m.shift, "flip": m.flip, "crop": m.crop}
+        more = {"candidates": m.candidates, "reach": self.reach, "tiles": self.plan.cliques.tiles}
+        made = {"groups": self.groups.digest, "samples": self.samples.digest, "descriptor": Thumbnail().name}
+        return Tables(*(Recipe.of(table, knobs | more | made) for table in ("candidates", "round_trips", "matches")))
+
+    @property
+    def reach(self) -> float:
+        """Return the distance up to which a pair is aligned and its round trip taken."""
+        return REACH * self.plan.certify.closest
+
+
+def run(desk: Desk, look: Look, parts: Sequence[Part], model: Model) -> list[Failed]:
+    """Match every part of the samples that is there."""
+    store, tables = desk.store, look.tables
+    there = set(store.parts(look.samples))
+    parts = [part for part in parts if part.name in there]
+    failed = desk.fill(tables.candidates, Candidates(look), parts, "samples")
+    if failed:
+        return failed
+    failed = desk.fill(tables.round_trips, RoundTrips(look), list(_near(store, look, model)), "pictures")
+    return failed or desk.fill(tables.matches, Matches(look), parts, "samples")
+
+
+def _near(store: Store, look: Look, model: Model) -> Iterator[Part]:
+    rows = store.read_all(Match, look.tables.candidates)
+    near = sorted({row.digest for row in rows if row.tiled <= look.reach})
+    sizes = {(sample.width, sample.height) for sample in _first_samples(store, look)}
+    if not near or model.round_trip([]) is None:
+        return
+    (width, height), *_ = sizes
+    for k in range(0, len(near), _ROUND_TRIPS):
+        chunk = near[k : k + _ROUND_TRIPS]
+        yield Part(f"{k // _ROUND_TRIPS:05d}", (chunk, width, height), len(chunk))
+
+
+def _first_samples(store: Store, look: Look) -> list[Sample]:
+    return store.read(Sample, look.samples, store.parts(look.samples)[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Trip:
+    """A picture that went through the autoencoder; its pixels afterwards are row `row` of the part's array."""
+
+    digest: str
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Find and measure the nearest groups of a part's samples."""
+
+    look: Look
+
+    def __call__(self, part: Part) -> None:
+        """Do one part."""
+        look, store = self.look, Store(self.look.root)
+        samples = store.read(Sample, look.samples, part.name)
+        pixels = np.stack([images.decode(sample.image) for sample in samples])
+        pool = _pool(look.corpus, look.groups)
+        rows: list[Match] = []
+        if len(pool.digests):
+            nearest = pool.nearest(pixels, look.plan.match.n + 1, look.plan.match.flip)
+            rows = _measured(look, pool, samples, pixels, nearest)
+        store.write(look.tables.candidates, part.name, rows, Match)
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTrips:
+    """Send pictures through the model's autoencoder."""
+
+    look: Look
+
+    def __call__(self, part: Part) -> None:
+        """Do one part."""
+        digests, width, height = part.payload
+        corpus = _pool(self.look.corpus, self.look.groups).pictures
+        found = [(digest, corpus.fitted(digest, width, height)) for digest in digests]
+        there = [(digest, image) for digest, image in found if image is not None]
+        trips = model_of(self.look.plan).round_trip([image for _, image in there]) or []
+        rows = [Trip(digest, row) for row, (digest, _) in enumerate(there)]
+        array = np.stack(trips) if trips else np.zeros((0, height, width, 3), np.uint8)
+        Store(self.look.root).write(self.look.tables.round_trips, part.name, rows, Trip, {"pixels": array})
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Add the distance to the round trip to a part's candidates."""
+
+    look: Look
+
+    def __call__(self, part: Part) -> None:
+        """Do one part."""
+        look, store = self.look, Store(self.look.root)
+        rows = store.read(Match, look.tables.candidates, part.name)
+        trips = _trips(store, look.tables.round_trips)
+        pixels = {(s.prompt, s.index): s.image for s in store.read(Sample, look.samples, part.name)}
+        out = [self._with_trip(row, pixels[row.prompt, row.index], trips.get(row.digest)) for row in rows]
+        store.write(look.tables.matches, part.name, out, Match)
+
+    def _with_trip(self, row: Match, sample: bytes, trip: RGB | None) -> Match:
+        if trip is None or row.tiled > self.look.reach:
+            return row
+        moved = align.move(trip, align.Alignment(row.flip, row.crop, row.dx, row.dy))
+        pair = images.decode(sample)[None], moved[None]
+        return replace(row, round_trip=float(paired_tiled(*pair, tiles=self.look.plan.cliques.tiles)[0]))
+
+
+def _trips(store: Store, made: Recipe) -> dict[str, RGB]:
+    return {
+        trip.digest: array[trip.row]
+        for part in store.parts(made)
+        for array in [store.array(made, part, "pixels")]
+        for trip in store.read(Trip, made, part)
+    }
+
+
+def _measured(
+    look: Look, pool: "_Pool", samples: Sequence[Sample], pixels: NDArray[np.uint8], nearest: "_Nearest"
+) -> list[Match]:
+    """Align the first candidates of every sample and measure them, each pair on its own."""
+    width, height = samples[0].width, samples[0].height
+    pairs, beside = [], []
+    for row in range(len(samples)):
+        for rank in range(min(look.plan.match.candidates, nearest.members.shape[1])):
+            image = pool.pictures.fitted(pool.digests[nearest.members[row, rank]], width, height)
+            if image is not None:
+                pairs.append((row, rank))
+                beside.append(image)
+    if not pairs:
+        return []
+    m = look.plan.match
+    moves = align.alignments(m.shift, m.flip, m.crop)
+    found = align.best_of_pairs(
+        pixels[[row for row, _ in pairs]],
+        np.stack(beside),
+        moves=moves,
+        tiles=look.plan.cliques.tiles,
+        cutoff=look.reach,
+    )
+    ratios = nearest.ratios(m.alpha, m.n)
+    out = []
+    for k, (row, rank) in enumerate(pairs):
+        sample, member, move = samples[row], nearest.members[row, rank], moves[found.moves[k]]
+        out.append(
+            Match(
+                prompt=sample.prompt,
+                index=sample.index,
+                seed=sample.seed,
+                sample=sample.digest,
+                rank=rank,
+                group=pool.groups[member],
+                digest=pool.digests[member],
+                side=pool.sides[member],
+                rms=float(found.rms[k]),
+                tiled=float(found.tiled[k]),
+                round_trip=None,
+                ratio=None if ratios is None else float(ratios[row, rank]),
+                flip=move.flip,
+                crop=move.crop,
+                dx=move.dx,
+                dy=move.dy,
+            )
+        )
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class _Nearest:
+    """For each sample the nearest groups in order: each group's nearest member, and its distance in the descriptor."""
+
+    members: NDArray[np.int64]
+    distances: NDArray[np.float64]
+
+    def ratios(self, alpha: float, n: int) -> NDArray[np.float64] | None:
+        """Return the adaptive ratio of each: its distance over alpha times the mean of its n nearest other groups.
+
+        Carlini et al. 2023, section 5.1. Departs from it: the candidate's own group is no neighbour, distances are
+        between thumbnails, and pictures and controls are one pool, so that the ratio treats both alike. None with fewer
+        than n + 1 groups.
+        """
+        if self.distances.shape[1] < n + 1:
+            return None
+        total = self.distances[:, : n + 1].sum(1, keepdims=True)
+        others = (total - self.distances[:, : n + 1]) / n
+        return np.where(others > 0, self.distances[:, : n + 1] / np.maximum(alpha * others, 1e-12), 1 / alpha)
+
+
+class _Pictures:
+    """Decoded pictures at the size of the samples, a limited number kept."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self._corpus = corpus
+        self._kept = lru_cache(maxsize=_PIXELS)(self._fit)
+
+    def fitted(self, digest: str, width: int, height: int) -> RGB | None:
+        return self._kept(digest, width, height)
+
+    def _fit(self, digest: str, width: int, height: int) -> RGB | None:
+        image = self._corpus.pixels(digest)
+        return None if image is None else images.fit(image, width, height)
+
+
+class _Pool:
+    """Every distinct picture of both sides that is not set aside, in one index."""
+
+    def __init__(self, corpus: Corpus, groups: Recipe) -> None:
+        rows = [row for row in corpus.store.read_all(Group, groups) if not row.set_aside]
+        self.pictures = _Pictures(corpus)
+        self.digests = [row.digest for row in rows]
+        self.groups = [row.group for row in rows]
+        self.sides = [row.side for row in rows]
+        numbers = {group: k for k, group in enumerate(dict.fromkeys(self.groups))}
+        self._number = np.array([numbers[group] for group in self.groups], np.int64)
+        self._index = Nearest(corpus.vectors(self.digests))
+
+    def nearest(self, pixels: NDArray[np.uint8], groups: int, flip: bool) -> _Nearest:
+        """Return the nearest groups of each sample, seen as it is or in the mirror, exactly."""
+        groups = min(groups, int(self._number.max()) + 1)
+        seen = [pixels, pixels[:, :, ::-1]] if flip else [pixels]
+        queries = [Thumbnail().describe(list(images_)) for images_ in seen]
+        wanted = groups
+        while True:
+            found = [self._index.search(query, wanted) for query in queries]
+            squared = np.concatenate([d for d, _ in found], 1)
+            members = np.concatenate([ids for _, ids in found], 1)
+            picked = [_first_of_group(squared[k], members[k], self._number) for k in range(len(pixels))]
+            if wanted >= len(self.digests) or all(_enough(row, groups, found, k) for k, row in enumerate(picked)):
+                break
+            wanted = min(2 * wanted, len(self.digests))
+        ids = np.stack([row[0][:groups] for row in picked])
+        levels = np.stack([row[1][:groups] for row in picked])
+        return _Nearest(ids, np.sqrt(levels / queries[0].shape[1]) / 255)
+
+
+def _first_of_group(
+    squared: NDArray[np.int64], members: NDArray[np.int64], number: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    order = np.lexsort((members, squared))
+    first = np.sort(np.unique(number[members[order]], return_index=True)[1])
+    return members[order][first], squared[order][first]
+
+
+def _enough(
+    row: tuple[NDArray[np.int64], NDArray[np.int64]],
+    groups: int,
+    found: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    k: int,
+) -> bool:
+    """Tell whether the first `groups` are certain: none beyond what a search returned could be nearer."""
+    horizon = min(int(squared[k, -1]) for squared, _ in found)
+    return len(row[1]) >= groups and int(row[1][groups - 1]) <= horizon
+
+
+@lru_cache(maxsize=1)
+def _pool(corpus: Path, groups: Recipe) -> _Pool:
+    return _Pool(Corpus(corpus), groups)

@@ -1,0 +1,37 @@
+"""How far an audit has come, without touching it."""
+
+from pathlib import Path
+from typing import Any
+
+from byrote.audit import STAGES, Audit
+from byrote.errors import ByroteError
+from byrote.store import Recipe, Store
+
+
+def status(folder: Path) -> list[dict[str, Any]]:
+    """Return a row for each stage: its parts, and of how many where that is known. Raises ByroteError."""
+    audit = Audit(folder)
+    audit.plan, audit.corpus  # noqa: B018 - their errors are the answer
+    corpus, store = audit.corpus.store, audit.store
+    rows = [_row("ingest", corpus, audit.corpus.recipe, None)]
+    try:
+        recipes = audit.recipes
+    except ByroteError:
+        return rows
+    asked = len(audit.parts()) if store.parts(recipes.prompts) else None
+    tables = recipes.look.tables
+    wanted: list[tuple[str, Store, Recipe, int | None]] = [
+        ("dedupe", corpus, recipes.groups, 1),
+        ("prompts", store, recipes.prompts, 1),
+        ("generate", store, recipes.samples, asked),
+        ("cliques", store, recipes.cliques, asked),
+        ("match", store, tables.matches, asked),
+        ("certify", store, recipes.certified, 1),
+    ]
+    rows += [_row(*each) for each in wanted]
+    page = (folder / "report" / "report.html").exists()
+    return [*rows, {"stage": STAGES[-1], "parts": int(page), "of": 1}]
+
+
+def _row(stage: str, store: Store, recipe: Recipe, of: int | None) -> dict[str, Any]:
+    return {"stage": stage, "parts": len(store.parts(recipe)), "of": of}
