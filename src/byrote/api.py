@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from byrote.audit import STAGES, Audit
-from byrote.audit import run as run_audit
+from byrote.chain import run as run_audit
 from byrote.corpus import Corpus, Named
 from byrote.domain import Finding
 from byrote.engine.local import engine

@@ -202,7 +202,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from byrote.audit import rewrite_report
+    from byrote.chain import rewrite_report
 
     page = rewrite_report(options.dir, reveal=options.reveal)
     print(page)

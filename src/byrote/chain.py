@@ -1,0 +1,130 @@
+"""Run the stages of an audit, one after the other, and do what is missing."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from byrote.audit import STAGES, Audit
+from byrote.corpus import Corpus
+from byrote.domain import Finding
+from byrote.engine import Part
+from byrote.engine.local import engine
+from byrote.errors import CorpusError, Incomplete, PlanError
+from byrote.evidence import gather
+from byrote.stages import Desk, Failed, Progress, cliques, dedupe, generate, ingest, match, prompts, report
+from byrote.store import replace_file, sweep
+
+
+def run(root: Path, *, until: str = STAGES[-1], jobs: int = 1, progress: Progress) -> Audit:
+    """Do what is missing of an audit up to a stage. Raises ByroteError; Incomplete where parts were given up."""
+    audit = Audit(root)
+    audit.plan, audit.corpus  # noqa: B018 - their errors come before anything is written
+    with ExitStack() as stack:
+        for store in (audit.store, audit.corpus.store):
+            stack.enter_context(store.locked())
+            sweep(store.root)
+        workers = engine(jobs)
+        stack.callback(workers.close)
+        desk = Desk(audit.store, workers, progress)
+        at_corpus = Desk(audit.corpus.store, workers, progress)
+        for stage in STAGES[: STAGES.index(until) + 1]:
+            failed = _stage(stage, audit, desk, at_corpus)
+            audit.failed += failed
+            if failed:
+                raise Incomplete(_given_up(failed))
+    return audit
+
+
+def _stage(stage: str, audit: Audit, desk: Desk, at_corpus: Desk) -> list[Failed]:
+    match stage:
+        case "ingest":
+            failed = ingest.run(at_corpus, audit.corpus)
+            audit.corpus = Corpus.at(audit.corpus.root)
+            return failed or _not_empty(audit.corpus)
+        case "dedupe":
+            _check_model(audit)
+            return dedupe.run(at_corpus, audit.corpus, audit.plan.corpus)
+        case "prompts":
+            groups, takes_text = audit.recipes.groups, audit.model.takes_text
+            failed = prompts.run(desk, audit.corpus, groups, audit.plan.prompts, takes_text)
+            return failed or _some_prompts(audit)
+        case "generate":
+            _save_plan(audit)
+            audit.seal_now()
+            return generate.run(desk, audit.recipes.samples, audit.prompts, audit.plan)
+        case "cliques":
+            return cliques.run(desk, audit.recipes.samples, audit.parts(), audit.plan.cliques)
+        case "match":
+            return match.run(desk, audit.recipes.look, audit.parts(), audit.model)
+        case "certify":
+            return desk.fill(audit.recipes.certified, Certify(audit.root), [Part("00000")], "tables")
+        case _:
+            write_report(audit, reveal=False)
+            return []
+
+
+def rewrite_report(root: Path, *, reveal: bool) -> Path:
+    """Write the report again and return the page. Raises ByroteError; Incomplete before the audit has come so far."""
+    audit = Audit(root)
+    audit.plan, audit.corpus  # noqa: B018 - their errors come first
+    if not audit.store.parts(audit.recipes.certified):
+        raise Incomplete(f"{root}: nothing certified yet to report on; `byrote run {root}` goes on to it")
+    with audit.store.locked():
+        write_report(audit, reveal=reveal)
+    return root / "report" / ("revealed.html" if reveal else "report.html")
+
+
+def write_report(audit: Audit, *, reveal: bool) -> None:
+    """Write the report of an audit whose other stages are done."""
+    report.write(audit.root / "report", gather(audit), reveal=reveal)
+
+
+@dataclass(frozen=True, slots=True)
+class Certify:
+    """Fill `certified`: a row for every tested group of both sides."""
+
+    root: Path
+
+    def __call__(self, part: Part) -> None:
+        """Do the one part."""
+        audit = Audit(self.root)
+        audit.store.write(audit.recipes.certified, part.name, audit.certified().findings, Finding)
+
+
+def _not_empty(corpus: Corpus) -> list[Failed]:
+    if not any(row.side == "picture" for row in corpus.pictures):
+        raise CorpusError(f"{corpus.root}: no picture of the training set could be read; index another source")
+    return []
+
+
+def _some_prompts(audit: Audit) -> list[Failed]:
+    if not audit.prompts:
+        raise PlanError(
+            f"{audit.root / 'audit.toml'}: nobody to ask: no picture has a caption, or [prompts] asks for 0"
+        )
+    return []
+
+
+def _check_model(audit: Audit) -> None:
+    """Let the model's errors, and a size that the tiles do not divide, come before hours of work."""
+    g, tiles = audit.plan.generate, audit.plan.cliques.tiles
+    for name, value in (("width", g.width), ("height", g.height)):
+        if value is not None and value % tiles:
+            raise PlanError(
+                f"{audit.root / 'audit.toml'}: [generate] {name} is {value}; [cliques] tiles = {tiles} must divide it"
+            )
+    audit.model.digest  # noqa: B018
+
+
+def _save_plan(audit: Audit) -> None:
+    text = json.dumps(audit.plan.as_dict(), indent=2, sort_keys=True) + "\n"
+    replace_file(audit.root / f"plan-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json", text.encode())
+
+
+def _given_up(failed: Sequence[Failed]) -> str:
+    first = failed[0]
+    what = f"{len(failed)} parts of {first.stage} failed after retries"
+    return f"{what}; part {first.part}: {first.reason}; run again to retry"
