@@ -87,8 +87,8 @@ class Audit:
         asked = prompts.recipe(groups, self.plan.prompts, self.model.takes_text)
         samples = generate.recipe(asked, self.plan, self.model)
         agreed = cliques.recipe(samples, self.plan.cliques)
-        look = match.Look(self.store.root, self.corpus.root.resolve(), groups, samples, self.plan)
-        about = {"matches": look.tables.matches.digest, "cliques": agreed.digest, "plan": asdict(self.plan.certify)}
+        look = match.Look(self.store.root, self.corpus.root.resolve(), groups, samples, agreed, self.plan)
+        about = {"matches": look.tables.matches.digest, "plan": asdict(self.plan.certify)}
         return Recipes(groups, asked, samples, agreed, look, Recipe.of("certified", about))
 
     @cached_property
@@ -160,9 +160,8 @@ class Audit:
         return sum((row.source, row.where) not in there for row in self.corpus.pictures)
 
     def matches(self) -> list[Match]:
-        """Return the matches of samples whose prompt has a clique: the filter is part of the statistic."""
-        passed = {row.prompt for row in self.cliques() if row.found}
-        return [row for row in self.store.read_all(Match, self.recipes.look.tables.matches) if row.prompt in passed]
+        """Return the matches: only samples whose prompt has a clique have any."""
+        return self.store.read_all(Match, self.recipes.look.tables.matches)
 
     def seconds(self) -> float:
         """Add up what the parts of this audit took, on all workers."""

@@ -99,3 +99,11 @@ def test_the_largest_sum_within_a_distance_is_within_and_the_next_is_not(limit, 
 
 def test_no_sum_is_within_a_negative_distance():
     assert distance.largest_sum(-0.1, 12) == -1
+
+
+def test_no_images_have_no_distances():
+    none, two = np.zeros((0, 8, 8, 3), np.uint8), np.zeros((2, 8, 8, 3), np.uint8)
+    assert distance.rms(none, two).shape == (0, 2)
+    assert distance.tiled(two, none, tiles=2).shape == (2, 0)
+    assert distance.paired_rms(none, none).shape == distance.paired_tiled(none, none, tiles=2).shape == (0,)
+    assert distance.block_means(none, 2).shape == (0, 2, 2, 3)

@@ -141,7 +141,7 @@ def _band(images: ndarray, y: int, tiles: int) -> ndarray:
     n, h, w, c = images.shape
     height = h // tiles
     band = images[:, y * height : (y + 1) * height].reshape(n, height, tiles, w // tiles * c)
-    return band.transpose(2, 0, 1, 3).reshape(tiles, n, -1)
+    return band.transpose(2, 0, 1, 3).reshape(tiles, n, height * (w // tiles) * c)
 
 
 def _worst(a: ndarray, b: ndarray) -> ndarray:
@@ -175,7 +175,7 @@ def _centred(levels: ndarray) -> ndarray:
 
 
 def _flat(images: ndarray) -> ndarray:
-    return images.reshape(len(images), -1)
+    return images.reshape(len(images), int(np.prod(images.shape[1:])))
 
 
 def _same_shape(a: tuple[int, ...], b: tuple[int, ...]) -> None:

@@ -67,7 +67,9 @@ def open(uri: str, options: Options, *, relative_to: Path | None = None) -> Mode
     if not separator or not rest:
         raise ModelError(f"model {uri!r} is no URI: write KIND:PATH, with KIND one of {', '.join(kinds())}")
     if kind not in kinds():
-        raise ModelError(f"model {uri!r}: unknown kind {kind!r}{did_you_mean(kind, kinds())}: one of {', '.join(kinds())}")
+        raise ModelError(
+            f"model {uri!r}: unknown kind {kind!r}{did_you_mean(kind, kinds())}: one of {', '.join(kinds())}"
+        )
     module, _, name = kinds()[kind].partition(":")
     model: Model = getattr(import_module(module), name)(rest, options, relative_to or Path.cwd())
     return model

@@ -3,7 +3,8 @@
 Three steps, each a table: `candidates` (the nearest groups by descriptor, aligned and measured), `round_trips` (the
 near ones once through the model's autoencoder), `matches` (both together). Nothing here knows the side of a picture.
 
-What lies beyond `REACH` times tau is measured where it stands: no search for an alignment, no round trip.
+Only samples of prompts with a clique are matched: the filter is part of the statistic. What lies beyond `REACH` times
+tau is measured where it stands: no search for an alignment, no round trip.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from byrote import images
 from byrote.corpus import Corpus
 from byrote.descriptors.thumbnail import Thumbnail
-from byrote.domain import RGB, Group, Match, Sample
+from byrote.domain import RGB, Clique, Group, Match, Sample
 from byrote.engine import Part
 from byrote.kernels import align
 from byrote.kernels.distance import paired_tiled
@@ -50,6 +51,7 @@ class Look:
     corpus: Path
     groups: Recipe
     samples: Recipe
+    cliques: Recipe
     plan: Plan
 
     @property
@@ -58,7 +60,7 @@ class Look:
         m = self.plan.match
         knobs = {"alpha": m.alpha, "n": m.n, "shift": m.shift, "flip": m.flip, "crop": m.crop}
         more = {"candidates": m.candidates, "reach": self.reach, "tiles": self.plan.cliques.tiles}
-        made = {"groups": self.groups.digest, "samples": self.samples.digest, "descriptor": Thumbnail().name}
+        made = {"groups": self.groups.digest, "cliques": self.cliques.digest, "descriptor": Thumbnail().name}
         return Tables(*(Recipe.of(table, knobs | more | made) for table in ("candidates", "round_trips", "matches")))
 
     @property
@@ -112,11 +114,12 @@ class Candidates:
     def __call__(self, part: Part) -> None:
         """Do one part."""
         look, store = self.look, Store(self.look.root)
-        samples = store.read(Sample, look.samples, part.name)
-        pixels = np.stack([images.decode(sample.image) for sample in samples])
+        passed = {row.prompt for row in store.read(Clique, look.cliques, part.name) if row.found}
+        samples = [row for row in store.read(Sample, look.samples, part.name) if row.prompt in passed]
         pool = _pool(look.corpus, look.groups)
         rows: list[Match] = []
-        if len(pool.digests):
+        if samples and pool.digests:
+            pixels = np.stack([images.decode(sample.image) for sample in samples])
             nearest = pool.nearest(pixels, look.plan.match.n + 1, look.plan.match.flip)
             rows = _measured(look, pool, samples, pixels, nearest)
         store.write(look.tables.candidates, part.name, rows, Match)
@@ -150,20 +153,26 @@ class Matches:
         """Do one part."""
         look, store = self.look, Store(self.look.root)
         rows = store.read(Match, look.tables.candidates, part.name)
-        trips = _trips(store, look.tables.round_trips)
-        pixels = {(s.prompt, s.index): s.image for s in store.read(Sample, look.samples, part.name)}
-        out = [self._with_trip(row, pixels[row.prompt, row.index], trips.get(row.digest)) for row in rows]
-        store.write(look.tables.matches, part.name, out, Match)
+        trips = _trips(look.root, look.tables.round_trips)
+        near = [k for k, row in enumerate(rows) if row.tiled <= look.reach and row.digest in trips]
+        if near:
+            wanted = {(rows[k].prompt, rows[k].index) for k in near}
+            made = {(row.prompt, row.index): row.image for row in store.read(Sample, look.samples, part.name)}
+            decoded = {key: images.decode(made[key]) for key in wanted}
+            samples = np.stack([decoded[rows[k].prompt, rows[k].index] for k in near])
+            moved = np.stack([align.move(trips[rows[k].digest], _move(rows[k])) for k in near])
+            for k, distance in zip(near, paired_tiled(samples, moved, tiles=look.plan.cliques.tiles), strict=True):
+                rows[k] = replace(rows[k], round_trip=float(distance))
+        store.write(look.tables.matches, part.name, rows, Match)
 
-    def _with_trip(self, row: Match, sample: bytes, trip: RGB | None) -> Match:
-        if trip is None or row.tiled > self.look.reach:
-            return row
-        moved = align.move(trip, align.Alignment(row.flip, row.crop, row.dx, row.dy))
-        pair = images.decode(sample)[None], moved[None]
-        return replace(row, round_trip=float(paired_tiled(*pair, tiles=self.look.plan.cliques.tiles)[0]))
+
+def _move(row: Match) -> align.Alignment:
+    return align.Alignment(row.flip, row.crop, row.dx, row.dy)
 
 
-def _trips(store: Store, made: Recipe) -> dict[str, RGB]:
+@lru_cache(maxsize=1)
+def _trips(root: Path, made: Recipe) -> dict[str, RGB]:
+    store = Store(root)
     return {
         trip.digest: array[trip.row]
         for part in store.parts(made)
