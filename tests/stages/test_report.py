@@ -222,6 +222,7 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag, tag
+        self.text += " " * (tag in ("td", "th", "dt", "dd"))
 
     def handle_data(self, data):
         if not self.open or self.open[-1] != "style":
@@ -465,6 +466,14 @@ def test_the_answer_without_controls_claims_nothing():
     text = words(Page(html))
     assert "certified as reproduced" not in text
     assert "There are none: nothing says how near" in text
+
+
+def test_an_audit_that_was_not_sealed_is_uncalibrated_for_that_reason_and_not_for_want_of_controls():
+    e = replace(evidence(0, 5), calibrated=False, sealed=None)
+    text = words(Page(report.as_html(e, reveal=False)))
+    assert answer(e).startswith("Uncalibrated: the plan was not sealed before the first sample, so nothing can be")
+    assert "without controls" not in text
+    assert "2,000 pictures of the same kind" in text
 
 
 def test_a_model_without_text_is_judged_by_the_pictures_that_nobody_asked_for():

@@ -224,8 +224,8 @@ def _answer(e: Evidence) -> str:
     certified, unasked = _certified(e, family), _certified(e, "unasked") if family == "asked" else 0
     if not e.calibrated:
         return (
-            f"Uncalibrated: without controls nothing can be certified. Of {tested}, {_or_none(_near(e))} came back "
-            f"within the distance \u03c4 = {e.tau:g}, which alone says nothing of training."
+            f"Uncalibrated: {_uncalibrated(e)}. Of {tested}, {_or_none(_near(e))} came back within the distance "
+            f"\u03c4 = {e.tau:g}, which alone says nothing of training."
         )
     if certified + unasked == 0:
         return f"None of {tested} is certified as reproduced{_bound(e)}."
@@ -235,6 +235,12 @@ def _answer(e: Evidence) -> str:
         f"{_or_none(certified).capitalize()} of {tested} {_are(certified)} certified as reproduced{also}; "
         f"of {controls}, the same rule certifies {_or_none(e.controls.certified)}."
     )
+
+
+def _uncalibrated(e: Evidence) -> str:
+    if e.controls.n:
+        return "the plan was not sealed before the first sample, so nothing can be certified"
+    return "without controls nothing can be certified"
 
 
 def _main(e: Evidence) -> tuple[Family, int]:
@@ -259,7 +265,7 @@ def _caveats(e: Evidence) -> list[str]:
     said = list(e.warnings)
     if e.calibrated and not any(shown.finding.certified for shown in e.findings):
         said += _weakness(e)
-    if e.sealed is None or not e.sealed.before_sampling:
+    if (e.calibrated or not e.controls.n) and not (e.sealed and e.sealed.before_sampling):
         said.append(
             "The plan was not sealed before the first sample: thresholds may have been chosen after seeing results."
         )
