@@ -48,8 +48,8 @@ def find(
     """Tell whether `least` samples are all within `within` of each other, and find the largest such clique.
 
     `found` is exact, however long that takes. The largest is sought for about `seconds` at most, counted in steps of
-    the work so that the answer is the same on any machine; of equally large cliques it is the first in lexical order.
-    With `seconds` 0 the question alone is answered. `means` are `distance.block_means(samples, b)`, where they were kept.
+    the work so that the answer is the same on any machine; of equally large ones it is the first in lexical order.
+    With `seconds` 0 the question alone is answered. `means` are `distance.block_means(samples, b)`, where kept.
     Carlini et al. 2023, "Extracting Training Data from Diffusion Models", arXiv:2301.13188, section 4.2.
     Raises ValueError where the tiles do not divide the image or `least` is below 1.
     """
@@ -211,7 +211,7 @@ class _Bits:
 
 @dataclass(slots=True)
 class _Graph:
-    """What is known of the distances: `low` are lower bounds, exact where `known`; one above `within` settles a pair."""
+    """What is known of the distances: `low` are lower bounds, exact where `known`."""
 
     samples: UInt8[ndarray, "n h w c"]
     tiles: int
@@ -389,7 +389,7 @@ class _Graph:
         self.known[here] = True
 
     def _grown(self, core: ndarray, size: int) -> tuple[int, ...] | None:
-        """Grow a clique of a size from the vertices with the nearest neighbours, measuring as few pairs as that takes."""
+        """Grow a clique of a size from the vertices with the nearest neighbours, measuring few pairs."""
         low = np.where(self.possible(), self.low, np.inf)[np.ix_(core, core)]
         reach = np.partition(low, size - 2, axis=1)[:, size - 2] if size > 1 else np.zeros(len(core))
         for seed in np.argsort(reach, kind="stable")[:_TRIES]:
