@@ -363,7 +363,7 @@ def _card(e: Evidence, shown: Shown, place: int, reveal: bool) -> Card:
         caption=_private(shown.caption, "no caption", reveal),
         prompt=_private(shown.prompt, "no text", reveal),
         where=_private(_places(shown.where), "unknown", reveal),
-        family="asked with its own caption" if f.family == "asked" else "not asked: came back under another caption",
+        family="its own caption was asked" if f.family == "asked" else "its own caption was not asked",
         facts=_facts(f, e.tau),
         seed=next((str(seed) for seed, digest in shown.samples if digest == f.sample), "\u2014"),
         others=max(0, len(shown.samples) - 1),
