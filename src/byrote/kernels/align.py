@@ -13,7 +13,7 @@ from jaxtyping import Float64, Int64, UInt8
 from numpy import ndarray
 from numpy.lib.stride_tricks import sliding_window_view
 
-from byrote.kernels.distance import block_sums, largest_sum, paired_squares, root, tile_values
+from byrote.kernels.distance import block_sums, box_sums, largest_sum, paired_squares, root, tile_values
 
 _LADDER = 0.05  # step of the shares that a crop keeps; not published
 _PLACES = ((0, 0), (-1, -1), (1, -1), (-1, 1), (1, 1))
@@ -156,7 +156,7 @@ class _Views:
     def _shifted_sums(self, blocks: int) -> ndarray:
         """Return the block sums at every offset (down, right) in the padded picture."""
         _, h, w, _ = self._shape
-        box = _box(_box(self._padded.astype(np.int32), h // blocks, 1), w // blocks, 2)
+        box = box_sums(box_sums(self._padded.astype(np.int32), h // blocks, 1), w // blocks, 2)
         offsets = np.arange(2 * self._reach + 1)[:, None]
         rows, columns = (offsets + np.arange(blocks) * (side // blocks) for side in (h, w))
         found: ndarray = box[:, rows[:, None, :, None], columns[None, :, None, :]]
@@ -354,27 +354,6 @@ def _crops(pictures: ndarray, views: tuple[tuple[float, int, int], ...]) -> dict
     """Return the pictures under each view that is a crop, by its number; views of the same rows share them."""
     rows = {key: _tall(pictures, *key) for key in {(crop, dy) for crop, _, dy in views if crop < 1}}
     return {v: _wide(rows[crop, dy], crop, dx) for v, (crop, dx, dy) in enumerate(views) if crop < 1}
-
-
-def _box(values: ndarray, width: int, axis: int) -> ndarray:
-    """Return the sums of every `width` neighbours along an axis, by doubling."""
-    spans = {1: values}
-    while 2 * max(spans) <= width:
-        k = max(spans)
-        spans[2 * k] = _sum_apart(spans[k], spans[k], k, axis)
-    k = max(spans)
-    total = spans[k]
-    for span in sorted(spans, reverse=True):
-        if k + span <= width:
-            total, k = _sum_apart(total, spans[span], k, axis), k + span
-    return total
-
-
-def _sum_apart(a: ndarray, b: ndarray, apart: int, axis: int) -> ndarray:
-    """Return a[i] + b[i + apart] along an axis, as far as both go."""
-    b = np.moveaxis(b, axis, 0)[apart:]
-    total: ndarray = np.moveaxis(np.moveaxis(a, axis, 0)[: len(b)] + b[: a.shape[axis]], 0, axis)
-    return total
 
 
 def _weights(side: int, crop: float, place: int) -> ndarray:

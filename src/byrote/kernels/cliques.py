@@ -5,7 +5,7 @@ of blocks differ by no more than their pixels do, tile by tile. Who cannot be in
 possible neighbours is peeled off; an empty rest is a certified no. Only what is left is measured.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ STEPS_A_SECOND = 10**6  # one step: a vertex coloured, or the values below; abou
 _PAIR_VALUES, _PRODUCT_VALUES = 1500, 50_000  # values compared in one step, pair by pair and in a matrix product
 _PLAIN = 2**26  # values compared below which all pairs are measured outright: measured
 _SPARSE = 64  # measuring one pair in this many by itself costs what a product over all does: measured
-_COARSE, _FINE = 4, 8  # blocks to a tile's edge, at most; pixels to a fine block's edge, at least
+_COARSE, _FINE = 4, 4  # blocks to a tile's edge, at most; pixels to a fine block's edge, at least: measured
 _TRIES, _REFILLS = 3, 4  # greedy growth: seeds, and how often a group is filled up
 _UNIT = 2.0**-24
 
@@ -51,10 +51,12 @@ def find(
     the work so that the answer is the same on any machine; of equally large ones it is the first in lexical order.
     With `seconds` 0 the question alone is answered. `means` are `distance.block_means(samples, b)`, where kept.
     Carlini et al. 2023, "Extracting Training Data from Diffusion Models", arXiv:2301.13188, section 4.2.
-    Raises ValueError where the tiles do not divide the image or `least` is below 1.
+    Raises ValueError where the tiles do not divide the image or `least` is below 1 or means are missing.
     """
     if least < 1:
         raise ValueError(f"least must be 1 or more, not {least}")
+    if means is not None and len(means) != len(samples):
+        raise ValueError(f"{len(means)} block means for {len(samples)} samples")
     graph = _Graph.of(samples, tiles, within)
     meter = _Meter(int(seconds * STEPS_A_SECOND))
     best: tuple[int, ...] = (0,) if len(samples) else ()
@@ -97,7 +99,7 @@ def peel(adjacency: Bool[ndarray, "n n"], k: int) -> Bool[ndarray, " n"]:
     return alive
 
 
-class _Spent(Exception):  # noqa: N818
+class _Spent(Exception):
     """The steps are used up."""
 
 
@@ -211,7 +213,10 @@ class _Bits:
 
 @dataclass(slots=True)
 class _Graph:
-    """What is known of the distances: `low` are lower bounds, exact where `known`."""
+    """What is known of the distances: `low` are lower bounds, exact where `known`.
+
+    `order` is that of the tiles, the most telling first; `coarse` is how many blocks to a tile's edge were used.
+    """
 
     samples: UInt8[ndarray, "n h w c"]
     tiles: int
@@ -219,13 +224,15 @@ class _Graph:
     values: int
     low: Float64[ndarray, "n n"]
     known: Bool[ndarray, "n n"]
+    order: Int64[ndarray, " t"]
+    coarse: int = 0
 
     @classmethod
     def of(cls, samples: ndarray, tiles: int, within: float) -> "_Graph":
         n = len(samples)
         distance.tile_values(samples.shape, tiles)
         values = int(np.prod(samples.shape[1:]))
-        return cls(samples, tiles, within, values, np.zeros((n, n)), np.eye(n, dtype=bool))
+        return cls(samples, tiles, within, values, np.zeros((n, n)), np.eye(n, dtype=bool), np.arange(tiles**2))
 
     def is_small(self) -> bool:
         """Say whether measuring all is cheaper than bounding first."""
@@ -245,42 +252,46 @@ class _Graph:
     def bound(self, means: ndarray | None) -> None:
         """Bound every pair by the means of its blocks, those of fitting size that were kept or new ones."""
         if means is None or means.shape[1] % self.tiles:
-            means = distance.block_means(self.samples, self._blocks(1))
-        self._raise(np.arange(len(self.samples)), means)
-
-    def bound_finely(self, vertices: ndarray) -> None:
-        """Bound the pairs among some vertices by small blocks."""
-        self._raise(vertices, distance.block_means(self.samples[vertices], self._blocks(_FINE)))
-
-    def _blocks(self, pixels: int) -> int:
-        """Return how many blocks to an edge: coarse ones for `pixels` 1, else the smallest of at least so many."""
-        _, h, w, _ = self.samples.shape
-        height, width = h // self.tiles, w // self.tiles
-        most = _COARSE if pixels == 1 else max(1, min(height, width) // pixels)
-        return self.tiles * max(k for k in range(1, most + 1) if height % k == width % k == 0)
-
-    def _raise(self, vertices: ndarray, means: ndarray) -> None:
-        """Raise the bounds among some vertices to the RMS of the means by tile, less what rounding may add.
-
-        A mean is within 2^-23 of the exact one, which moves an RMS by 2^-22 at most. With K values a tile, centred so
-        that none exceeds 1/2, products, norms and sums in float32 err by at most (K + 3) 2^-24 of the mean square
-        (Higham 2002, section 3.1); taken off twice. Both are taken off here.
-        """
+            means = distance.block_means(self.samples, self.tiles * self._blocks(_COARSE))
         n, b, _, c = means.shape
-        k = b // self.tiles
-        blocks = (means - np.float32(0.5)).reshape(n, self.tiles, k, self.tiles, k, c).transpose(1, 3, 0, 2, 4, 5)
-        worst = np.zeros((n, n), np.float32)
-        for tile in blocks.reshape(self.tiles**2, n, k * k * c):
-            norms = np.vecdot(tile, tile)
-            squares = tile @ tile.T
-            squares *= -2
-            squares += norms[:, None]
-            squares += norms
-            np.maximum(worst, squares, out=worst)
-        slack = 2 * (k * k * c + 4) * _UNIT
-        low = np.sqrt(np.maximum(worst / np.float64(k * k * c) - slack, 0)) - 2.0**-21
-        here = np.ix_(vertices, vertices)
-        self.low[here] = np.where(self.known[here], self.low[here], np.maximum(self.low[here], low))
+        self.coarse = b // self.tiles
+        shape = n, self.tiles, self.coarse, self.tiles, self.coarse, c
+        tiles = means.reshape(shape).transpose(1, 3, 0, 2, 4, 5).reshape(self.tiles**2, n, self.coarse**2 * c)
+        apart = []
+        for tile in tiles:
+            low = _bounds(tile)
+            apart.append(low.sum())
+            np.maximum(self.low, low, out=self.low)
+        self.order = np.argsort(-np.array(apart), kind="stable")
+
+    def bound_finely(self, core: ndarray, size: int) -> None:
+        """Bound the pairs among the core by small blocks, tile by tile, as long as a clique of a size is possible."""
+        blocks = self._blocks(max(1, min(self._tile()) // _FINE))
+        if blocks <= self.coarse:
+            return
+        for tile in self.order.tolist():
+            means = np.concatenate([distance.block_means(self._part(some, tile), blocks) for some in _few(core)])
+            here = np.ix_(core, core)
+            self.low[here] = np.maximum(self.low[here], _bounds(means.reshape(len(core), -1)))
+            core = core[np.isin(core, self._core(size))]
+            if not len(core):
+                return
+
+    def _blocks(self, most: int) -> int:
+        """Return how many blocks to a tile's edge: as many as divide it, up to a number."""
+        height, width = self._tile()
+        return max(k for k in range(1, most + 1) if height % k == width % k == 0)
+
+    def _tile(self) -> tuple[int, int]:
+        """Return the height and the width of a tile."""
+        _, h, w, _ = self.samples.shape
+        return h // self.tiles, w // self.tiles
+
+    def _part(self, some: ndarray, tile: int) -> ndarray:
+        """Return one tile of some samples."""
+        height, width = self._tile()
+        y, x = tile // self.tiles * height, tile % self.tiles * width
+        return self.samples[some, y : y + height, x : x + width]
 
     def measure(self, vertices: ndarray) -> None:
         """Measure all pairs among some vertices by a product."""
@@ -295,7 +306,7 @@ class _Graph:
         for finer in (False, True):
             core = self._core(size)
             if finer and len(core) >= size:
-                self.bound_finely(core)
+                self.bound_finely(core, size)
                 core = self._core(size)
             if len(core) < size:
                 return None
@@ -372,21 +383,25 @@ class _Graph:
 
     def _measure_by_tile(self, core: ndarray, size: int) -> None:
         """Measure all pairs among the core tile by tile, and leave out whom a tile has cut off."""
-        _, h, w, _ = self.samples.shape
-        height, width = h // self.tiles, w // self.tiles
+        self._by_tile(core, lambda core: np.isin(core, self._core(size)))
+
+    def _by_tile(self, some: ndarray, staying: Callable[[ndarray], ndarray]) -> ndarray:
+        """Measure all pairs among some vertices tile by tile, as long as they are `staying`; return who stayed."""
         count = distance.tile_values(self.samples.shape, self.tiles)
-        worst = np.zeros((len(core), len(core)), np.int64)
-        for tile in range(self.tiles**2):
-            y, x = tile // self.tiles * height, tile % self.tiles * width
-            part = self.samples[core, y : y + height, x : x + width].reshape(len(core), -1)
+        worst = np.zeros((len(some), len(some)), np.int64)
+        for tile in self.order.tolist():
+            part = self._part(some, tile).reshape(len(some), count)
             np.maximum(worst, distance.squares(part, part), out=worst)
-            here = np.ix_(core, core)
+            here = np.ix_(some, some)
             self.low[here] = np.maximum(self.low[here], distance.root(worst, count))
-            stay = np.isin(core, self._core(size))
-            core, worst = core[stay], worst[np.ix_(stay, stay)]
-        here = np.ix_(core, core)
+            stay = staying(some)
+            some, worst = some[stay], worst[np.ix_(stay, stay)]
+            if len(some) < 2:
+                return some
+        here = np.ix_(some, some)
         self.low[here] = distance.root(worst, count)
         self.known[here] = True
+        return some
 
     def _grown(self, core: ndarray, size: int) -> tuple[int, ...] | None:
         """Grow a clique of a size from the vertices with the nearest neighbours, measuring few pairs."""
@@ -398,6 +413,14 @@ class _Graph:
             if clique is not None:
                 return clique
         return None
+
+    def _agreeing(self, group: ndarray) -> ndarray:
+        """Return which of a group may all be near each other, the first of it before the others."""
+        near = self.possible()[np.ix_(group, group)]
+        stay = np.zeros(len(group), bool)
+        for place in range(len(group)):
+            stay[place] = near[place, stay].all()
+        return stay
 
     def _grow(self, seed: int, candidates: ndarray, size: int) -> tuple[int, ...] | None:
         """Fill a group up with the nearest candidates, measure it, keep what agrees, and fill up again."""
@@ -411,11 +434,31 @@ class _Graph:
                     group.append(vertex)
             if len(group) < size:
                 return None
-            self.measure(np.array(group))
-            near = self.possible()
-            for vertex in group[len(clique) :]:
-                if near[vertex, clique].all():
-                    clique.append(vertex)
+            clique = self._by_tile(np.array(group), self._agreeing).tolist()
             if len(clique) == size:
                 return tuple(sorted(clique))
         return None
+
+
+def _bounds(points: Float32[ndarray, "n k"]) -> Float64[ndarray, "n n"]:
+    """Return lower bounds of the RMS between rows of means of one tile's blocks, what rounding may add taken off.
+
+    Means are within 2^-24 of the exact ones and lose as much when they are centred: an RMS moves by at most 2^-22.
+    Centred, none exceeds 1/2: products, norms and sums of K values in float32 err by at most (K + 3) 2^-24 of the mean
+    square together (Higham 2002, section 3.1). Both are taken off twice.
+    """
+    centred = points - np.float32(0.5)
+    norms = np.vecdot(centred, centred)
+    squares = centred @ centred.T
+    squares *= -2
+    squares += norms[:, None]
+    squares += norms
+    k = points.shape[1]
+    means = np.maximum(squares / np.float64(k) - 2 * (k + 4) * _UNIT, 0)
+    low: ndarray = np.sqrt(means, out=means) - 2.0**-21
+    return low
+
+
+def _few(vertices: ndarray) -> list[ndarray]:
+    """Split vertices so that the samples of a share fit in the cache."""
+    return [vertices[i : i + 16] for i in range(0, len(vertices), 16)]

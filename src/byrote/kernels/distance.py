@@ -5,7 +5,7 @@ and the root that follow are within 2 ulp. Equal sums give equal distances, whic
 """
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, UInt8
+from jaxtyping import Float32, Float64, Int64, Shaped, UInt8
 from numpy import ndarray
 
 LEVELS = 255
@@ -52,11 +52,12 @@ def block_means(images: UInt8[ndarray, "n h w c"], blocks: int) -> Float32[ndarr
 
     Raises ValueError where the blocks do not divide the image.
     """
-    n, _, _, c = images.shape
+    n, h, w, c = images.shape
     values = tile_values(images.shape, blocks) // c
     out = np.empty((n, blocks, blocks, c), np.float32)
-    for i in range(0, n, 64):
-        out[i : i + 64] = block_sums(images[i : i + 64], blocks) / (values * LEVELS)
+    step = max(1, 2**20 // max(1, h * w * c))  # what the cache holds
+    for i in range(0, n, step):
+        out[i : i + step] = block_sums(images[i : i + step], blocks) / (values * LEVELS)
     return out
 
 
@@ -67,10 +68,10 @@ def block_sums(images: UInt8[ndarray, "n h w c"], blocks: int) -> Int64[ndarray,
     height, width = h // blocks, w // blocks
     narrow = np.uint16 if height * LEVELS < 2**16 else np.uint32
     rows = np.add.reduce(images.reshape(n, blocks, height, w * c), axis=2, dtype=narrow)
-    holds = np.float32 if height * width * LEVELS <= _EXACT else np.float64
-    collect = np.kron(np.eye(blocks, dtype=holds).repeat(width, 0), np.eye(c, dtype=holds))
-    sums: ndarray = np.matmul(rows.astype(holds), collect).astype(np.int64)
-    return sums.reshape(n, blocks, blocks, c)
+    wide = np.uint32 if height * width * LEVELS < 2**32 else np.uint64
+    sums = box_sums(rows.astype(wide), width, 2, c)
+    starts = (np.arange(blocks) * width * c)[:, None] + np.arange(c)
+    return sums[:, :, starts].astype(np.int64)
 
 
 def squares(a: UInt8[ndarray, "*t n d"], b: UInt8[ndarray, "*t m d"]) -> Int64[ndarray, "*t n m"]:
@@ -128,6 +129,20 @@ def largest_sum(distance: float, count: int) -> int:
     return guess
 
 
+def box_sums(values: Shaped[ndarray, "..."], width: int, axis: int, step: int = 1) -> Shaped[ndarray, "..."]:
+    """Return the sums of `width` values that lie `step` apart along an axis, from each value on, by doubling."""
+    spans = {1: values}
+    while 2 * max(spans) <= width:
+        k = max(spans)
+        spans[2 * k] = _sum_apart(spans[k], spans[k], k * step, axis)
+    k = max(spans)
+    total = spans[k]
+    for span in sorted(spans, reverse=True):
+        if k + span <= width:
+            total, k = _sum_apart(total, spans[span], k * step, axis), k + span
+    return total
+
+
 def tile_values(shape: tuple[int, ...], tiles: int) -> int:
     """Return how many values a tile holds. Raises ValueError where `tiles` x `tiles` tiles do not divide the image."""
     _, h, w, c = shape
@@ -172,6 +187,14 @@ def _centred(levels: ndarray) -> ndarray:
     values: ndarray = levels.astype(np.float32)
     values -= _CENTRE
     return values
+
+
+def _sum_apart(a: ndarray, b: ndarray, apart: int, axis: int) -> ndarray:
+    """Return a[i] + b[i + apart] along an axis, as far as both go."""
+    length = min(a.shape[axis], b.shape[axis] - apart)
+    before = (slice(None),) * axis
+    total: ndarray = a[(*before, slice(length))] + b[(*before, slice(apart, apart + length))]
+    return total
 
 
 def _flat(images: ndarray) -> ndarray:
