@@ -13,6 +13,7 @@ from byrote.domain import Clique, Family, Group, Match, Prompt, Side
 from byrote.engine import Part
 from byrote.models import Model
 from byrote.plan import Plan, load
+from byrote.sources import Note
 from byrote.stages import Failed, cliques, dedupe, generate, match, prompts
 from byrote.stages.certify import Certified, Tested, certify, statistic, test_of
 from byrote.store import Recipe, Store
@@ -158,6 +159,15 @@ class Audit:
         """Count the pictures that no longer lie where they were indexed."""
         there = {(named.uri, item.where) for named in self.corpus.named() for item in sources.open(named.uri).list()}
         return sum((row.source, row.where) not in there for row in self.corpus.pictures)
+
+    def notes(self) -> list[Note]:
+        """Return what a listing of the sources passes over: captions that cannot be read, folders behind links."""
+        notes = []
+        for named in self.corpus.named():
+            source = sources.open(named.uri)
+            list(source.list())
+            notes += source.notes
+        return notes
 
     def matches(self) -> list[Match]:
         """Return the matches: only samples whose prompt has a clique have any."""

@@ -38,11 +38,11 @@ class StoreError(ByroteError):
     """A folder that cannot be written, a full disk, or a damaged part."""
 
 
-class Busy(ByroteError):  # noqa: N818 - a state of the folder, not a fault
+class Busy(ByroteError):
     """Another run is at work in the same folder."""
 
 
-class Incomplete(ByroteError):  # noqa: N818 - what the audit is
+class Incomplete(ByroteError):
     """Parts that are missing, or that failed after all retries."""
 
     exit_code = 3

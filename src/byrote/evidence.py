@@ -3,7 +3,6 @@
 import platform
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from math import inf
 
 import numpy as np
@@ -26,8 +25,8 @@ def gather(audit: Audit) -> report.Evidence:
     certified = audit.certified()
     rows = certified.findings
     pictures = [row for row in rows if row.side == "picture"]
-    others = [row for row in pictures if not row.certified][:MOST_OTHERS]
-    findings = [row for row in pictures if row.certified or row in others]
+    others = {row.group for row in [row for row in pictures if not row.certified][:MOST_OTHERS]}
+    findings = [row for row in pictures if row.certified or row.group in others]
     controls = [row for row in rows if row.side == "control" and row.statistic is not None][:NEAREST_CONTROLS]
     show = _Show(audit, [*findings, *controls])
     rule = audit.plan.certify
@@ -35,7 +34,7 @@ def gather(audit: Audit) -> report.Evidence:
         model=report.ModelFacts(audit.plan.model.uri, audit.model.name, audit.model.digest),
         corpus=_corpus(audit),
         plan=audit.plan.as_dict(),
-        tests={family: report.Test(**asdict(test)) for family, test in certified.tests.items()},
+        tests=certified.tests,
         findings=[show(row) for row in findings],
         controls=report.Controls(certified.controls_n, certified.controls_certified),
         nearest_controls=[show(row) for row in controls],
@@ -147,6 +146,8 @@ def _skipped(audit: Audit) -> Iterator[report.Skipped]:
         aside = sum(row.set_aside for row in _one_a_group(audit, side))
         if aside:
             yield report.Skipped(what, "set aside: near-duplicates on both sides", aside)
+    for reason, n in sorted(Counter(note.reason for note in audit.notes()).items()):
+        yield report.Skipped("captions or folders that were passed over", reason, n)
     cut = sum(not row.largest for row in audit.cliques())
     if cut:
         yield report.Skipped("largest cliques", "the time cap struck; whether there is one is exact all the same", cut)

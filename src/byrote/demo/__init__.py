@@ -31,9 +31,15 @@ OFTEN, SELDOM = 0.30, 0.05
 KNOBS: dict[str, dict[str, Any]] = {
     "prompts": {"top": 75, "random": 75, "controls": 300},
     "generate": {"seeds": 12, "steps": 5, "guidance": 1.0, "batch": 64},
-    "certify": {"closest": 0.24},
+    "cliques": {"within": 0.24},
 }
-"""Where the demo's plan departs from the defaults. `closest`: benchmarks/tau.py, from a second held-out draw."""
+"""Where the demo's plan departs from the defaults. tau stays the published preset."""
+_HOW = {
+    (
+        "cliques",
+        "within",
+    ): "1 in 1,000 pictures of a second held-out draw come so near to any other (benchmarks/within.py)",
+}
 
 
 def run(out: Path, *, jobs: int) -> dict[str, Any]:
@@ -60,10 +66,7 @@ def plan() -> str:
         name = line.removeprefix("# ").partition(" = ")[0]
         value = KNOBS.get(section, {}).get(name)
         says = line.partition("   # ")[2]
-        if (section, name) == ("certify", "closest"):
-            says = (
-                "tau: 1 in 1,000 pictures of a second held-out draw come this near to any picture (benchmarks/tau.py)"
-            )
+        says = _HOW.get((section, name), says)
         lines.append(line if value is None else f"{name} = {value}   # {says}")
     return "\n".join(lines) + "\n"
 
@@ -106,7 +109,7 @@ def words(told: dict[str, Any]) -> str:
         (
             f"{told['certified']} pictures certified as reproduced, {told['false_findings']} of them false; "
             f"{told['controls_certified']} of {told['controls']:,} controls would be certified",
-            f"recall {told['recall']} of the {told['recall_denominator']} asked pictures that come back in at least 30 %",
+            f"recall {told['recall']} of the {told['recall_denominator']} asked that come back in at least 30 % of samples",
             f"recall {told['recall_seldom']} of the {told['recall_seldom_denominator']} that come back in 5 to 30 %; "
             f"binomial prediction {told['recall_seldom_binomial']}",
             f"{told['seconds']} s from index to report, {told['peak_bytes'] / 2**30:.2f} GiB at most",

@@ -1,4 +1,4 @@
-"""Models under audit: one protocol, one file for each kind, opened by URI (`diffusers:PATH_OR_HUB_ID`, `parrot:FILE`)."""
+"""Models under audit: one protocol, a file for each kind, opened by URI (`diffusers:PATH_OR_HUB_ID`, `parrot:FILE`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,8 +42,8 @@ class Options:
 class Model(Protocol):
     """Images on demand.
 
-    `name` says kind and architecture, `digest` ("sha256:...") changes whenever its images would for the same options, so
-    it covers the weights. Attributes are cheap to read; weights may load at the first call.
+    `name` says kind and architecture, `digest` ("sha256:...") changes whenever its images would for the same options,
+    so it covers the weights. Attributes are cheap to read; weights may load at the first call.
     """
 
     name: str
@@ -67,9 +67,8 @@ def open(uri: str, options: Options, *, relative_to: Path | None = None) -> Mode
     if not separator or not rest:
         raise ModelError(f"model {uri!r} is no URI: write KIND:PATH, with KIND one of {', '.join(kinds())}")
     if kind not in kinds():
-        raise ModelError(
-            f"model {uri!r}: unknown kind {kind!r}{did_you_mean(kind, kinds())}: one of {', '.join(kinds())}"
-        )
+        known = ", ".join(kinds())
+        raise ModelError(f"model {uri!r}: unknown kind {kind!r}{did_you_mean(kind, kinds())}: one of {known}")
     module, _, name = kinds()[kind].partition(":")
     model: Model = getattr(import_module(module), name)(rest, options, relative_to or Path.cwd())
     return model

@@ -8,7 +8,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A file of a source that may be a picture: its place in the source, caption, size in bytes and time of change (ns)."""
+    """A file that may be a picture: its place in the source, caption, size in bytes and time of change (ns)."""
 
     where: str
     caption: str | None
@@ -16,10 +16,19 @@ class Listed:
     modified: int
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something of a listing that was passed over: no picture is lost by it, but perhaps a caption. A folder may be."""
+
+    where: str
+    reason: str
+
+
 class Source(Protocol):
-    """Files in a fixed order, and the bytes of each."""
+    """Files in a fixed order, and the bytes of each. `notes` tells of the latest `list()`, once it is exhausted."""
 
     uri: str
+    notes: list[Note]
 
     def list(self) -> Iterator[Listed]:
         """List the files, sorted by `where`. Raises CorpusError."""

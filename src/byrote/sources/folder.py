@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from byrote.errors import CorpusError
-from byrote.sources import Listed
+from byrote.sources import Listed, Note
 
 _KNOWN = ".png .apng .jpg .jpeg .jpe .jfif .mpo .webp .gif .bmp .tif .tiff .ppm .pgm .pbm .pnm .avif"
 SUFFIXES = frozenset(_KNOWN.split(" "))
@@ -27,14 +27,6 @@ METADATA = ("metadata.csv", "metadata.jsonl")
 MAX_FILE = 512 * 2**20  # bytes; images.MAX_PIXELS samples of 16 bits, unpacked, take three quarters of it
 MAX_SIDECAR = 2**20
 MAX_LINE = 16 * 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something of a listing that was passed over: no picture is lost by it, but perhaps a caption. A folder may be."""
-
-    where: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)

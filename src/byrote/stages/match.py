@@ -3,9 +3,9 @@
 Three steps, each a table: `candidates` (the nearest groups by descriptor, aligned and measured), `round_trips` (the
 near ones once through the model's autoencoder), `matches` (both together). Nothing here knows the side of a picture.
 
-Only samples of prompts with a clique are matched: the filter is part of the statistic. What lies more than `SLACK` beyond
-tau is measured where it stands: no search for an alignment, no round trip. That is blind to the side, so it costs power
-at most (a copy that the autoencoder moved further), never validity.
+Only samples of prompts with a clique are matched: the filter is part of the statistic. What lies more than `SLACK`
+beyond tau is measured where it stands: no search for an alignment, no round trip. That is blind to the side, so it
+costs power at most (a copy that the autoencoder moved further), never validity.
 """
 
 from collections.abc import Iterator, Sequence

@@ -159,6 +159,8 @@ def write(folder: Path, evidence: Evidence, *, reveal: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in pages.items():
             replace_file(folder / name, text.encode())
+        if not reveal:
+            (folder / "revealed.html").unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(f"{folder}: cannot write the report: {error.strerror or error}") from error
 
