@@ -29,7 +29,7 @@ format: $(READY)
 	$(VENV)/bin/ruff format .
 
 docs: $(READY)
-	$(RUN) -m byrote.cli --write-docs docs/cli.md
+	$(RUN) docs/make_cli.py
 
 bench: $(READY)
 	$(RUN) benchmarks/run.py
