@@ -167,3 +167,10 @@ def test_the_example_audits_a_parrot(tmp_path):
     assert made.returncode == 0, made.stderr
     assert "certified=True" in made.stdout
     assert "report.html" in made.stdout
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_files_of_the_repository_that_a_page_names_are_there(page):
+    named = re.findall(r"`((?:benchmarks|docs|examples|tests)/[\w/.]+)`", page.read_text(encoding="utf-8"))
+    named += [f"src/byrote/{name}" for name in re.findall(r"`((?:kernels|stages)/\w+\.py)`", page.read_text("utf-8"))]
+    assert [name for name in named if not (ROOT / name).exists()] == []
