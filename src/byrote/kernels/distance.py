@@ -94,9 +94,7 @@ def squares(a: UInt8[ndarray, "*t n d"], b: UInt8[ndarray, "*t m d"]) -> Int64[n
     return out.astype(np.int64)
 
 
-def paired_squares(
-    a: UInt8[ndarray, "n h w c"], b: UInt8[ndarray, "n h w c"], *, tiles: int
-) -> Int64[ndarray, "n tiles*tiles"]:
+def paired_squares(a: UInt8[ndarray, "n h w c"], b: UInt8[ndarray, "n h w c"], *, tiles: int) -> Int64[ndarray, "n t"]:
     """Return the exact sum of squared differences of levels by tile. Raises ValueError where tiles do not divide."""
     _same_shape(a.shape, b.shape)
     n, h, w, c = a.shape

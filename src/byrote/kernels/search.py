@@ -177,7 +177,7 @@ def _block(vectors: ndarray, levels: tuple[_Level, _Level] | None, rows: slice, 
     if levels is None or limit < 0:
         return _pairs(distance.squares(vectors[rows], vectors[columns]) <= limit, rows, columns)
     coarse = levels[0]
-    maybe = coarse.estimates(rows, coarse, columns) <= coarse.ceiling(limit, coarse)
+    maybe = coarse.estimates(rows, coarse, columns) <= coarse.ceiling(float(limit), coarse)
     if rows == columns:
         maybe = np.triu(maybe, 1)
     if np.count_nonzero(maybe) > maybe.size // 16:
