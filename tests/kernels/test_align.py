@@ -117,7 +117,7 @@ def test_bad_moves_are_refused():
         align.best_of_pairs(a, a, moves=align.alignments(1, True, 1.0)[1:], tiles=2, cutoff=1.0)
     with pytest.raises(ValueError, match="shift -1"):
         align.alignments(-1, True, 1.0)
-    with pytest.raises(ValueError, match="crop 0.0"):
+    with pytest.raises(ValueError, match=r"crop 0\.0"):
         align.alignments(1, True, 0.0)
     with pytest.raises((ValueError, TypeError)):
         align.best_of_pairs(a, a[:0], moves=(align.IDENTITY,), tiles=2, cutoff=1.0)
