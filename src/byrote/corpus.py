@@ -83,8 +83,11 @@ class Corpus:
 
     @cached_property
     def digest(self) -> str:
-        """Return the digest of what the corpus holds: side, pixels, place and caption of each picture."""
-        rows = [[p.side, p.digest, p.source, p.where, p.caption] for p in self.pictures]
+        """Return the digest of what the corpus holds: side, pixels, name and caption of each picture.
+
+        Where the sources lie is not in it, so that a corpus that is made again elsewhere has the same.
+        """
+        rows = sorted(json.dumps([p.side, p.digest, p.where, p.caption]) for p in self.pictures)
         return "sha256:" + hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
     @cached_property
