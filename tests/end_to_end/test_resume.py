@@ -31,7 +31,7 @@ def alone(kill, tmp_path_factory):
 def test_a_run_that_is_killed_four_times_ends_byte_for_byte_as_one_that_is_not(kill, alone, tmp_path, jobs):
     killed = tmp_path / "elsewhere" / "home"
     kill.parrot(killed)
-    count = kill.compare(alone, killed, jobs=jobs, kills=4, seed=jobs, lines=5)
+    count = kill.compare(alone, killed, jobs=jobs, kills=4, seed=jobs, lines=5, delay=0.5)
     assert count.kills == 4
     assert count.files > 30
     assert count.files_differ == 0
