@@ -4,8 +4,8 @@
 
 Takes every picture of a second control draw, which no audit uses, to its nearest picture of the training set or that
 picture's round trip (tiled, 4 x 4), and prints what share of them comes how near. The demo's plan takes as `within` the
-largest whole hundredth that at most 1 in 1,000 reach: two samples so near show the same picture. tau is not taken from it: it stays the
-published .15, and the edge threshold need only be loose enough, for the controls go through the same filter.
+largest whole hundredth that at most 1 in 1,000 reach: two samples so near show the same picture. tau is not taken from
+it: it stays the published .15. The edge threshold need only be loose enough, for controls go through the same filter.
 """
 
 import argparse

@@ -15,7 +15,7 @@ from byrote.engine.local import engine
 from byrote.errors import CorpusError, Incomplete, PlanError
 from byrote.evidence import gather
 from byrote.stages import Desk, Failed, Progress, cliques, dedupe, generate, ingest, match, prompts, report
-from byrote.store import replace_file, sweep
+from byrote.store import Recipe, replace_file, sweep
 
 
 def run(root: Path, *, until: str = STAGES[-1], jobs: int = 1, progress: Progress) -> Audit:
@@ -60,7 +60,9 @@ def _stage(stage: str, audit: Audit, desk: Desk, at_corpus: Desk) -> list[Failed
         case "match":
             return match.run(desk, audit.recipes.look, audit.parts(), audit.model)
         case "certify":
-            return desk.fill(audit.recipes.certified, Certify(audit.root), [Part("00000")], "tables")
+            return desk.fill(
+                audit.recipes.certified, Certify(audit.root, audit.recipes.certified), [Part("00000")], "tables"
+            )
         case _:
             write_report(audit, reveal=False)
             return []
@@ -87,11 +89,12 @@ class Certify:
     """Fill `certified`: a row for every tested group of both sides."""
 
     root: Path
+    made: Recipe
 
     def __call__(self, part: Part) -> None:
         """Do the one part."""
         audit = Audit(self.root)
-        audit.store.write(audit.recipes.certified, part.name, audit.certified().findings, Finding)
+        audit.store.write(self.made, part.name, audit.certified().findings, Finding)
 
 
 def _not_empty(corpus: Corpus) -> list[Failed]:

@@ -32,6 +32,7 @@ KNOBS: dict[str, dict[str, Any]] = {
     "prompts": {"top": 75, "random": 75, "controls": 300},
     "generate": {"seeds": 12, "steps": 5, "guidance": 1.0, "batch": 64},
     "cliques": {"within": 0.24},
+    "match": {"flip": False, "crop": 1.0, "candidates": 3},
 }
 """Where the demo's plan departs from the defaults. tau stays the published preset."""
 _HOW = {
@@ -39,6 +40,8 @@ _HOW = {
         "cliques",
         "within",
     ): "1 in 1,000 pictures of a second held-out draw come so near to any other (benchmarks/within.py)",
+    ("match", "flip"): "the demo's training mirrored nothing",
+    ("match", "crop"): "the demo's training cropped nothing",
 }
 
 
@@ -67,7 +70,7 @@ def plan() -> str:
         value = KNOBS.get(section, {}).get(name)
         says = line.partition("   # ")[2]
         says = _HOW.get((section, name), says)
-        lines.append(line if value is None else f"{name} = {value}   # {says}")
+        lines.append(line if value is None else f"{name} = {json.dumps(value)}   # {says}")
     return "\n".join(lines) + "\n"
 
 
@@ -109,7 +112,7 @@ def words(told: dict[str, Any]) -> str:
         (
             f"{told['certified']} pictures certified as reproduced, {told['false_findings']} of them false; "
             f"{told['controls_certified']} of {told['controls']:,} controls would be certified",
-            f"recall {told['recall']} of the {told['recall_denominator']} asked that come back in at least 30 % of samples",
+            f"recall {told['recall']} of the {told['recall_denominator']} asked that come back in 30 % or more",
             f"recall {told['recall_seldom']} of the {told['recall_seldom_denominator']} that come back in 5 to 30 %; "
             f"binomial prediction {told['recall_seldom_binomial']}",
             f"{told['seconds']} s from index to report, {told['peak_bytes'] / 2**30:.2f} GiB at most",
