@@ -4,7 +4,8 @@
 
 Two folders of the same layout: one run is left alone, the other is killed with SIGKILL again and again, now with its
 workers, now without them, and then runs to its end. Every table must be the same byte for byte, and so must the
-findings. The ledger tells what was begun and never done: at most one part for each worker and kill.
+findings. The ledger tells what was begun and never done: at most one part for each worker and kill. Where a run comes
+to its end before the kills are spent, they go on in another folder.
 """
 
 import argparse
@@ -18,9 +19,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import byrote
@@ -44,6 +46,7 @@ class Count:
     """What the kills did. `lost` counts the parts that were begun and not done, over all kills."""
 
     jobs: int
+    folders: int
     kills: int
     parts: int
     lost: int
@@ -51,7 +54,7 @@ class Count:
     done_twice: int
     files: int
     files_differ: int
-    findings_differ: bool
+    findings_differ: int
 
 
 def parrot(root: Path, sleep: float = 0.003) -> None:
@@ -104,7 +107,7 @@ def kill(root: Path, jobs: int, dice: random.Random, lines: int, delay: float) -
     """Start a run and kill it, some ledger lines and seconds later; tell whether it was still at work."""
     ledger = root / "audit" / "ledger.jsonl"
     run, wanted = start(root, jobs), _lines(ledger) + dice.randint(0, lines)
-    while run.poll() is None and _lines(ledger) < wanted:
+    while run.poll() is None and _lines(ledger) < wanted:  # kills are spread over the stages, not over start-ups
         time.sleep(0.005)
     try:
         run.wait(dice.uniform(0, delay))
@@ -139,7 +142,7 @@ def compare(
 ) -> Count:
     """Kill the runs in one folder `kills` times, finish it, and hold it against the other."""
     dice = random.Random(seed)
-    struck, lost = 0, [len(_unfinished(killed))]
+    struck, lost = 0, [0]
     while struck < kills and kill(killed, jobs, dice, lines, delay):
         struck += 1
         lost.append(sum(_unfinished(killed).values()))
@@ -149,15 +152,23 @@ def compare(
     ours, theirs = dict(files(alone)), dict(files(killed))
     return Count(
         jobs=jobs,
+        folders=1,
         kills=struck,
         parts=len({_part(line) for line in events if line["event"] == "begun"}),
         lost=lost[-1],
-        most_lost_by_a_kill=max((b - a for a, b in zip(lost, lost[1:], strict=False)), default=0),
+        most_lost_by_a_kill=max((b - a for a, b in pairwise(lost)), default=0),
         done_twice=sum(n > 1 for n in done.values()),
         files=len(ours),
         files_differ=sum(ours.get(name) != theirs.get(name) for name in ours.keys() | theirs.keys()),
-        findings_differ=_findings(alone) != _findings(killed),
+        findings_differ=int(_findings(alone) != _findings(killed)),
     )
+
+
+def added(counts: Sequence[Count]) -> Count:
+    """Add the counts of several folders."""
+    summed = {name: sum(asdict(count)[name] for count in counts) for name in asdict(counts[0])}
+    most = max(count.most_lost_by_a_kill for count in counts)
+    return Count(**summed | {"jobs": counts[0].jobs, "most_lost_by_a_kill": most})
 
 
 def files(root: Path) -> Iterator[tuple[str, bytes]]:
@@ -199,9 +210,13 @@ def main() -> None:
         set_up(alone)
         finish(alone, 1)
         for jobs in told.jobs:
-            killed = Path(folder) / f"killed-{jobs}"
-            set_up(killed)
-            counts.append(compare(alone, killed, jobs=jobs, kills=kills, seed=told.seed, delay=delay))
+            rounds: list[Count] = []
+            while (left := kills - sum(count.kills for count in rounds)) > 0:
+                killed = Path(folder) / f"killed-{jobs}-{len(rounds)}"
+                set_up(killed)
+                seed = told.seed + len(rounds)
+                rounds.append(compare(alone, killed, jobs=jobs, kills=left, seed=seed, delay=delay))
+            counts.append(added(rounds))
             print(counts[-1])
     if told.save:
         about = {
