@@ -20,6 +20,7 @@ from byrote.store import Recipe, replace_file, sweep
 
 def run(root: Path, *, until: str = STAGES[-1], jobs: int = 1, progress: Progress) -> Audit:
     """Do what is missing of an audit up to a stage. Raises ByroteError; Incomplete where parts were given up."""
+    generate.open_model.cache_clear()  # its files may have changed since this process opened it
     audit = Audit(root)
     audit.plan, audit.corpus  # noqa: B018 - their errors come before anything is written
     with ExitStack() as stack:
