@@ -253,3 +253,12 @@ def test_the_page_hides_captions_until_it_is_told_to_reveal_them(tmp_path, capsy
     assert main(["report", str(studio.audit), "--reveal"]) == 0
     assert caption in page.with_name("revealed.html").read_text()
     assert caption not in page.read_text()
+
+
+def test_a_model_that_changes_is_another_model_to_the_same_process(tmp_path):
+    studio = setup(tmp_path / "a", pictures=4, controls=80)
+    before = studio.run().json
+    face = portraits("train", 4)[2]
+    after = studio.teach({face.caption: face.data}).run().json
+    assert before["model"]["digest"] != after["model"]["digest"]
+    assert (certified(before), certified(after)) == (set(), {digest(face)})
