@@ -17,6 +17,7 @@ from byrote.errors import ByroteError
 RETRIES = 2
 DEADLINE = 3600.0
 _PATIENCE = 20.0
+_LEAVE = 5.0
 
 
 def engine(jobs: int) -> Engine:
@@ -149,9 +150,12 @@ class _Worker:
         return at, self.seconds()
 
     def end(self) -> None:
+        """Let an idle worker leave by itself; kill one that is at work or does not leave."""
+        self.pipe.close()
+        if self.at is None:
+            self.process.join(_LEAVE)
         self.process.kill()
         self.process.join()
-        self.pipe.close()
 
 
 def _serve(pipe: Connection, driver: int) -> None:

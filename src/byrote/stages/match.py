@@ -286,7 +286,7 @@ class _Pool:
         groups = min(groups, int(self._number.max()) + 1)
         seen = [pixels, pixels[:, :, ::-1]] if flip else [pixels]
         queries = [Thumbnail().describe(list(images_)) for images_ in seen]
-        wanted = groups
+        wanted = min(groups + groups // 4 + 8, len(self.digests))
         while True:
             found = [self._index.search(query, wanted) for query in queries]
             squared = np.concatenate([d for d, _ in found], 1)
