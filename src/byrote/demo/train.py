@@ -29,11 +29,15 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Budget:
-    """How long to train: steps and rows a step of the autoencoder and of the denoiser."""
+    """How long to train: steps and rows a step of the autoencoder and of the denoiser.
 
+    `bf16` trains the autoencoder in bfloat16, 2.7 times faster where the CPU has AMX and slower elsewhere.
+    """
+
+    autoencoder_pictures: int = album.AUTOENCODER
     autoencoder_steps: int = 6_000
     autoencoder_batch: int = 16
-    denoiser_steps: int = 12_000
+    denoiser_steps: int = 6_600
     denoiser_batch: int = 64
     bf16: bool = False
 
@@ -86,7 +90,9 @@ def _autoencoder(out: Path, budget: Budget, say: Say) -> AutoencoderKL:
         mid_block_add_attention=False,
         sample_size=portraits.SIZE,
     )
-    pictures = _cached(out / "autoencoder.npy", lambda: _stack(album.controls("autoencoder", album.AUTOENCODER)))
+    pictures = _cached(
+        out / "autoencoder.npy", lambda: _stack(album.controls("autoencoder", budget.autoencoder_pictures))
+    )
 
     def loss(step: int) -> Tensor:
         random = torch.Generator().manual_seed(step)
