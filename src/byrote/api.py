@@ -1,7 +1,7 @@
 """What a Python program calls: index pictures, run an audit, look at what it found."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
@@ -72,11 +72,21 @@ def index(
     return Corpus.at(target.root)
 
 
-def run(folder: Place, *, until: str = STAGES[-1], jobs: int = 1, progress: Progress | None = None) -> Result:
-    """Do what is missing of an audit, up to and with the stage `until`. Raises ByroteError; Incomplete."""
+def run(
+    folder: Place,
+    *,
+    until: str = STAGES[-1],
+    jobs: int = 1,
+    progress: Progress | None = None,
+    tell: Callable[[str], object] = str,
+) -> Result:
+    """Do what is missing of an audit, up to and with the stage `until`. Raises ByroteError; Incomplete.
+
+    `tell` is handed what the audit can show, before the first sample is made.
+    """
     if until not in STAGES:
         raise ValueError(f"until is {until!r}; it takes one of {', '.join(STAGES)}")
-    run_audit(Path(folder), until=until, jobs=jobs, progress=progress or silent)
+    run_audit(Path(folder), until=until, jobs=jobs, progress=progress or silent, tell=tell)
     return Result(Path(folder))
 
 

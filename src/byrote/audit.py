@@ -88,7 +88,7 @@ class Audit:
         asked = prompts.recipe(groups, self.plan.prompts, self.model.takes_text)
         samples = generate.recipe(asked, self.plan, self.model)
         agreed = cliques.recipe(samples, self.plan.cliques)
-        look = match.Look(self.store.root, self.corpus.root.resolve(), groups, samples, agreed, self.plan)
+        look = match.Look(self.store.root, self.corpus.root.resolve(), groups, asked, samples, agreed, self.plan)
         about = {"matches": look.tables.matches.digest, "plan": asdict(self.plan.certify)}
         return Recipes(groups, asked, samples, agreed, look, Recipe.of("certified", about))
 

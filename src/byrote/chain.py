@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,9 @@ from byrote.stages import Desk, Failed, Progress, cliques, dedupe, generate, ing
 from byrote.store import Recipe, replace_file, sweep
 
 
-def run(root: Path, *, until: str = STAGES[-1], jobs: int = 1, progress: Progress) -> Audit:
+def run(
+    root: Path, *, until: str = STAGES[-1], jobs: int = 1, progress: Progress, tell: Callable[[str], object] = str
+) -> Audit:
     """Do what is missing of an audit up to a stage. Raises ByroteError; Incomplete where parts were given up."""
     generate.open_model.cache_clear()  # its files may have changed since this process opened it
     audit = Audit(root)
@@ -29,7 +31,7 @@ def run(root: Path, *, until: str = STAGES[-1], jobs: int = 1, progress: Progres
             sweep(store.root)
         workers = engine(jobs)
         stack.callback(workers.close)
-        desk = Desk(audit.store, workers, progress)
+        desk = Desk(audit.store, workers, progress, tell)
         at_corpus = Desk(audit.corpus.store, workers, progress)
         for stage in STAGES[: STAGES.index(until) + 1]:
             failed = _stage(stage, audit, desk, at_corpus)
@@ -55,6 +57,7 @@ def _stage(stage: str, audit: Audit, desk: Desk, at_corpus: Desk) -> list[Failed
         case "generate":
             _save_plan(audit)
             audit.seal_now()
+            desk.tell(_power(audit))
             return generate.run(desk, audit.recipes.samples, audit.prompts, audit.plan)
         case "cliques":
             return cliques.run(desk, audit.recipes.samples, audit.parts(), audit.plan.cliques)
@@ -126,6 +129,18 @@ def _check_model(audit: Audit) -> None:
 def _save_plan(audit: Audit) -> None:
     text = json.dumps(audit.plan.as_dict(), indent=2, sort_keys=True) + "\n"
     replace_file(audit.root / f"plan-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json", text.encode())
+
+
+def _power(audit: Audit) -> str:
+    """Say before any sample is made what the audit can show."""
+    test = audit.power()["asked"]
+    if test.k_needed is None:
+        return f"{test.m:,} pictures and {test.n_controls:,} controls asked: nothing can be certified, only measured"
+    able = "" if test.k_needed <= test.m else ", more than are asked: nothing can be certified; ask more controls"
+    return (
+        f"{test.m:,} pictures and {test.n_controls:,} controls asked, smallest p {test.smallest_p:.4f}: "
+        f"it takes {test.k_needed:,} reproduced pictures to certify any{able}"
+    )
 
 
 def _given_up(failed: Sequence[Failed]) -> str:

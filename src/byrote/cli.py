@@ -169,7 +169,7 @@ def _run(options: argparse.Namespace) -> int:
     watch = watcher()
     if options.gate and options.until != STAGES[-1]:
         raise ByroteError("byrote run: --gate judges a whole audit; leave out --until")
-    result = api.run(options.dir, until=options.until, jobs=options.jobs, progress=watch)
+    result = api.run(options.dir, until=options.until, jobs=options.jobs, progress=watch, tell=watch.tell)
     watch.close()
     if options.until != STAGES[-1]:
         _tell(options.json, {"until": options.until}, f"{options.dir}: done up to {options.until}")

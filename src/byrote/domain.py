@@ -100,7 +100,7 @@ class Clique:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A sample beside a group that it comes close to. `digest` is the group's nearest member.
+    """A sample beside a group that it comes close to. `digest` is the group's drawn member.
 
     `rms` and `tiled` are after alignment by (`flip`, `crop`, `dx`, `dy`), `round_trip` is the tiled distance to the
     picture's own way through the model's autoencoder (null where it has none, or where the pair is far apart), `ratio`

@@ -26,6 +26,10 @@ class Bars:
         if self._bar is not None:
             self._bar.update(done - self._bar.n)
 
+    def tell(self, words: str) -> None:
+        """Print a line above the bar."""
+        tqdm.write(words, file=self._stream)
+
     def close(self) -> None:
         """End the last bar."""
         if self._bar is not None:
@@ -53,6 +57,10 @@ class Lines:
             return
         self._told = now
         print(f"{stage}: {done:,} of {total:,} {unit}{self._rate(done, total, now)}", file=self._stream, flush=True)
+
+    def tell(self, words: str) -> None:
+        """Print a line."""
+        print(words, file=self._stream, flush=True)
 
     def close(self) -> None:
         """Do nothing: every line is out."""

@@ -54,7 +54,7 @@ def run(out: Path, *, jobs: int) -> dict[str, Any]:
         pictures, held_out = out / "pictures", out / "held-out"
         api.index(pictures, held_out=held_out, corpus=out / "corpus", jobs=jobs, progress=watch)
         _write(out / "audit" / "audit.toml", plan().encode())
-        result = api.run(out / "audit", jobs=jobs, progress=watch)
+        result = api.run(out / "audit", jobs=jobs, progress=watch, tell=watch.tell)
     watch.close()
     seconds = round(time.monotonic() - began, 1)
     told = score(Audit(out / "audit"), result.findings)

@@ -36,6 +36,7 @@ class Desk:
     store: Store
     engine: Engine
     progress: Progress
+    tell: Callable[[str], object] = str
 
     def fill(self, recipe: Recipe, work: Callable[[Part], None], parts: Sequence[Part], unit: str) -> list[Failed]:
         """Do the parts of a table that are not there yet; return those that were given up."""

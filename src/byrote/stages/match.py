@@ -8,9 +8,11 @@ beyond tau is measured where it stands: no search for an alignment, no round tri
 costs power at most (a copy that the autoencoder moved further), never validity.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 from byrote import images
 from byrote.corpus import Corpus
 from byrote.descriptors.thumbnail import Thumbnail
-from byrote.domain import RGB, Clique, Group, Match, Sample
+from byrote.domain import RGB, Clique, Group, Match, Prompt, Sample
 from byrote.engine import Part
 from byrote.kernels import align
 from byrote.kernels.distance import paired_tiled
@@ -51,6 +53,7 @@ class Look:
     root: Path
     corpus: Path
     groups: Recipe
+    prompts: Recipe
     samples: Recipe
     cliques: Recipe
     plan: Plan
@@ -117,7 +120,7 @@ class Candidates:
         look, store = self.look, Store(self.look.root)
         passed = {row.prompt for row in store.read(Clique, look.cliques, part.name) if row.found}
         samples = [row for row in store.read(Sample, look.samples, part.name) if row.prompt in passed]
-        pool = _pool(look.corpus, look.groups)
+        pool = _pool(look)
         rows: list[Match] = []
         if samples and pool.digests:
             pixels = np.stack([images.decode(sample.image) for sample in samples])
@@ -135,7 +138,7 @@ class RoundTrips:
     def __call__(self, part: Part) -> None:
         """Do one part."""
         digests, width, height = part.payload
-        corpus = _pool(self.look.corpus, self.look.groups).pictures
+        corpus = _pool(self.look).pictures
         found = [(digest, corpus.fitted(digest, width, height)) for digest in digests]
         there = [(digest, image) for digest, image in found if image is not None]
         trips = model_of(self.look.plan).round_trip([image for _, image in there]) or []
@@ -234,7 +237,7 @@ def _measured(
 
 @dataclass(frozen=True, slots=True)
 class _Nearest:
-    """For each sample the nearest groups in order: each group's nearest member, and its distance in the descriptor."""
+    """For each sample the nearest groups in order: each group's drawn member, and its distance in the descriptor."""
 
     members: NDArray[np.int64]
     distances: NDArray[np.float64]
@@ -269,56 +272,52 @@ class _Pictures:
 
 
 class _Pool:
-    """Every distinct picture of both sides that is not set aside, in one index."""
+    """One picture of every group of either side that is not set aside, in one index.
 
-    def __init__(self, corpus: Corpus, groups: Recipe) -> None:
-        rows = [row for row in corpus.store.read_all(Group, groups) if not row.set_aside]
+    It is the member whose caption was drawn, or for a group that was not asked one drawn by the same seed: the best of
+    many members would come nearer by chance than a control's only one.
+    """
+
+    def __init__(self, look: Look) -> None:
+        corpus = Corpus(look.corpus)
+        asked = {row.group: row.digest for row in Store(look.root).read_all(Prompt, look.prompts)}
+        members: dict[str, list[Group]] = defaultdict(list)
+        for row in corpus.store.read_all(Group, look.groups):
+            if not row.set_aside:
+                members[row.group].append(row)
+        seed = look.plan.prompts.seed
+        rows = [_member(of, asked.get(group), seed) for group, of in sorted(members.items())]
         self.pictures = _Pictures(corpus)
         self.digests = [row.digest for row in rows]
         self.groups = [row.group for row in rows]
         self.sides = [row.side for row in rows]
-        numbers = {group: k for k, group in enumerate(dict.fromkeys(self.groups))}
-        self._number = np.array([numbers[group] for group in self.groups], np.int64)
         self._index = Nearest(corpus.vectors(self.digests))
 
     def nearest(self, pixels: NDArray[np.uint8], groups: int, flip: bool) -> _Nearest:
         """Return the nearest groups of each sample, seen as it is or in the mirror, exactly."""
-        groups = min(groups, int(self._number.max()) + 1)
+        groups = min(groups, len(self.digests))
         seen = [pixels, pixels[:, :, ::-1]] if flip else [pixels]
-        queries = [Thumbnail().describe(list(images_)) for images_ in seen]
-        wanted = min(groups + groups // 4 + 8, len(self.digests))
-        while True:
-            found = [self._index.search(query, wanted) for query in queries]
-            squared = np.concatenate([d for d, _ in found], 1)
-            members = np.concatenate([ids for _, ids in found], 1)
-            picked = [_first_of_group(squared[k], members[k], self._number) for k in range(len(pixels))]
-            if wanted >= len(self.digests) or all(_enough(row, groups, found, k) for k, row in enumerate(picked)):
-                break
-            wanted = min(2 * wanted, len(self.digests))
-        ids = np.stack([row[0][:groups] for row in picked])
-        levels = np.stack([row[1][:groups] for row in picked])
-        return _Nearest(ids, np.sqrt(levels / queries[0].shape[1]) / 255)
+        found = [self._index.search(Thumbnail().describe(list(view)), groups) for view in seen]
+        squared = np.concatenate([levels for levels, _ in found], 1)
+        members = np.concatenate([ids for _, ids in found], 1)
+        picked = [_first_of_each(squared[k], members[k], groups) for k in range(len(pixels))]
+        levels = np.stack([levels for _, levels in picked])
+        return _Nearest(np.stack([ids for ids, _ in picked]), np.sqrt(levels / Thumbnail().dimensions) / 255)
 
 
-def _first_of_group(
-    squared: NDArray[np.int64], members: NDArray[np.int64], number: NDArray[np.int64]
+def _member(of: Sequence[Group], asked: str | None, seed: int) -> Group:
+    return min(of, key=lambda row: (row.digest != asked, sha256(f"{seed} member {row.digest}".encode()).digest()))
+
+
+def _first_of_each(
+    squared: NDArray[np.int64], members: NDArray[np.int64], count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the nearest `count` members and their distances, each once."""
     order = np.lexsort((members, squared))
-    first = np.sort(np.unique(number[members[order]], return_index=True)[1])
+    first = np.sort(np.unique(members[order], return_index=True)[1])[:count]
     return members[order][first], squared[order][first]
 
 
-def _enough(
-    row: tuple[NDArray[np.int64], NDArray[np.int64]],
-    groups: int,
-    found: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
-    k: int,
-) -> bool:
-    """Tell whether the first `groups` are certain: none beyond what a search returned could be nearer."""
-    horizon = min(int(squared[k, -1]) for squared, _ in found)
-    return len(row[1]) >= groups and int(row[1][groups - 1]) <= horizon
-
-
 @lru_cache(maxsize=1)
-def _pool(corpus: Path, groups: Recipe) -> _Pool:
-    return _Pool(Corpus(corpus), groups)
+def _pool(look: Look) -> _Pool:
+    return _Pool(look)
