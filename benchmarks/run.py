@@ -13,7 +13,8 @@ COMMANDS = (
     ["cliques.py", "--save"],
     ["overhead.py", "--save"],
     ["parrot.py", "--save"],
-    ["kill.py", "--save", "--demo"],
+    ["kill.py", "--save"],
+    ["kill.py", "--demo", "--save"],
     ["truth.py", "--work", str(WORK), "--save"],
     ["within.py", "--work", str(WORK), "--save"],
 )
