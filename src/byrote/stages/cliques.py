@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from byrote import images
-from byrote.domain import Clique, Prompt, Sample
+from byrote.domain import Clique, Prompt
 from byrote.engine import Part
 from byrote.kernels.cliques import find
 from byrote.plan import CliquesPlan
-from byrote.stages import Desk, Failed
+from byrote.stages import Desk, Failed, generate
 from byrote.stages.generate import MEANS
 from byrote.store import Recipe, Store
 
@@ -40,9 +39,8 @@ class FindCliques:
     def __call__(self, part: Part) -> None:
         """Do one part."""
         store = Store(self.root)
-        samples = store.read(Sample, self.samples, part.name)
+        samples, pixels = generate.read(store, self.samples, part.name)
         means = store.array(self.samples, part.name, MEANS)
-        pixels = np.stack([images.decode(sample.image) for sample in samples])
         numbers = np.array([sample.prompt for sample in samples])
         prompts: Sequence[Prompt] = part.payload
         rows = [self._clique(p, pixels[numbers == p.number], means[numbers == p.number]) for p in prompts]

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from byrote import images, models
 from byrote.domain import RGB, Prompt, Sample
@@ -22,7 +23,9 @@ from byrote.store import Recipe, Store
 
 PART = 256
 MEANS = "means"
-BLOCKS_A_TILE = 4
+PIXELS = "pixels"
+SMALL = 128 * 128
+"""Up to so many pixels a sample is kept decoded too: to decode it again in later stages costs more than they do."""
 
 
 @lru_cache(maxsize=1)
@@ -75,8 +78,25 @@ class Generate:
         asked = [(prompt, k, seed_of(prompt, k, self.plan.prompts.seed)) for prompt in prompts for k in range(seeds)]
         made = ask(model_of(self.plan), [Request(p.text, seed) for p, _, seed in asked], self.plan.generate.batch)
         rows = [_sample(p, k, seed, image) for (p, k, seed), image in zip(asked, made, strict=True)]
-        means = block_means(np.stack(made), self.plan.cliques.tiles * BLOCKS_A_TILE)
-        Store(self.root).write(self.made, part.name, rows, Sample, {MEANS: means})
+        stacked = np.stack(made)
+        means = block_means(stacked, _blocks(stacked, self.plan.cliques.tiles))
+        kept = {PIXELS: stacked} if rows[0].width * rows[0].height <= SMALL else {}
+        Store(self.root).write(self.made, part.name, rows, Sample, {MEANS: means} | kept)
+
+
+def _blocks(pixels: NDArray[np.uint8], tiles: int) -> int:
+    """Return how many blocks go along an edge: four a tile where that divides the image, else fewer."""
+    return next(
+        tiles * n for n in (4, 2, 1) if not (pixels.shape[1] % (tiles * n) or pixels.shape[2] % (tiles * n)) or n == 1
+    )
+
+
+def read(store: Store, made: Recipe, part: str) -> tuple[list[Sample], NDArray[np.uint8]]:
+    """Read the samples of a part and their pixels: uint8 [n, h, w, 3]."""
+    samples = store.read(Sample, made, part)
+    if samples[0].width * samples[0].height <= SMALL:
+        return samples, store.array(made, part, PIXELS)
+    return samples, np.stack([images.decode(sample.image) for sample in samples])
 
 
 def ask(model: Model, requests: Sequence[Request], batch: int) -> list[RGB]:

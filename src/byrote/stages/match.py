@@ -28,7 +28,7 @@ from byrote.kernels.distance import paired_tiled
 from byrote.kernels.search import Nearest
 from byrote.models import Model
 from byrote.plan import Plan
-from byrote.stages import Desk, Failed
+from byrote.stages import Desk, Failed, generate
 from byrote.stages.generate import model_of
 from byrote.store import Recipe, Store
 
@@ -119,11 +119,12 @@ class Candidates:
         """Do one part."""
         look, store = self.look, Store(self.look.root)
         passed = {row.prompt for row in store.read(Clique, look.cliques, part.name) if row.found}
-        samples = [row for row in store.read(Sample, look.samples, part.name) if row.prompt in passed]
+        made, decoded = generate.read(store, look.samples, part.name)
+        kept = [k for k, row in enumerate(made) if row.prompt in passed]
         pool = _pool(look)
         rows: list[Match] = []
-        if samples and pool.digests:
-            pixels = np.stack([images.decode(sample.image) for sample in samples])
+        if kept and pool.digests:
+            samples, pixels = [made[k] for k in kept], decoded[kept]
             nearest = pool.nearest(pixels, look.plan.match.n + 1, look.plan.match.flip)
             rows = _measured(look, pool, samples, pixels, nearest)
         store.write(look.tables.candidates, part.name, rows, Match)
@@ -160,10 +161,9 @@ class Matches:
         trips = _trips(look.root, look.tables.round_trips)
         near = [k for k, row in enumerate(rows) if row.tiled <= look.reach and row.digest in trips]
         if near:
-            wanted = {(rows[k].prompt, rows[k].index) for k in near}
-            made = {(row.prompt, row.index): row.image for row in store.read(Sample, look.samples, part.name)}
-            decoded = {key: images.decode(made[key]) for key in wanted}
-            samples = np.stack([decoded[rows[k].prompt, rows[k].index] for k in near])
+            made, pixels = generate.read(store, look.samples, part.name)
+            at = {(row.prompt, row.index): k for k, row in enumerate(made)}
+            samples = pixels[[at[rows[k].prompt, rows[k].index] for k in near]]
             moved = np.stack([align.move(trips[rows[k].digest], _move(rows[k])) for k in near])
             for k, distance in zip(near, paired_tiled(samples, moved, tiles=look.plan.cliques.tiles), strict=True):
                 rows[k] = replace(rows[k], round_trip=float(distance))
