@@ -262,3 +262,12 @@ def test_a_model_that_changes_is_another_model_to_the_same_process(tmp_path):
     after = studio.teach({face.caption: face.data}).run().json
     assert before["model"]["digest"] != after["model"]["digest"]
     assert (certified(before), certified(after)) == (set(), {digest(face)})
+
+
+def test_a_size_that_four_blocks_a_tile_do_not_divide_is_audited_too(tmp_path):
+    pictures, controls = portraits("train", 12), portraits("held-out", 40)
+    studio = Studio(tmp_path).shoot(pictures, controls).teach({pictures[0].caption: pictures[0].data}, side=40)
+    studio.write_plan(prompts={"top": 0, "random": 1, "controls": 40}).index()
+    found = studio.run().json
+    assert found["tests"]["asked"]["m"] == 1
+    assert found["controls"]["n"] == 40
