@@ -19,9 +19,9 @@ def studio(tmp_path):
 
 
 def test_the_stages_of_the_command_line_are_those_of_an_audit():
-    from byrote import audit
+    from byrote import chain
 
-    assert STAGES == audit.STAGES
+    assert STAGES == chain.STAGES
 
 
 def test_index_init_run_status_and_report_lead_to_a_page(studio, capsys):

@@ -8,12 +8,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from byrote.audit import STAGES, Audit
+from byrote.audit import Audit
 from byrote.chain import run as run_audit
 from byrote.corpus import Corpus, Named
 from byrote.domain import Finding
 from byrote.engine.local import engine
 from byrote.errors import Incomplete
+from byrote.plan import STAGES
 from byrote.stages import Desk, Progress, ingest
 from byrote.store import sweep
 

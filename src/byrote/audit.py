@@ -18,7 +18,6 @@ from byrote.stages import Failed, cliques, dedupe, generate, match, prompts
 from byrote.stages.certify import Certified, Tested, certify, statistic, test_of
 from byrote.store import Recipe, Store
 
-STAGES = ("ingest", "dedupe", "prompts", "generate", "cliques", "match", "certify", "report")
 STATISTIC = (
     "smallest tiled RMS distance, aligned, to the picture or its round trip, over samples of prompts with a clique"
 )
@@ -155,19 +154,14 @@ class Audit:
         """Return what the samples of each prompt have in common."""
         return self.store.read_all(Clique, self.recipes.cliques)
 
-    def gone(self) -> int:
-        """Count the pictures that no longer lie where they were indexed."""
-        there = {(named.uri, item.where) for named in self.corpus.named() for item in sources.open(named.uri).list()}
-        return sum((row.source, row.where) not in there for row in self.corpus.pictures)
-
-    def notes(self) -> list[Note]:
-        """Return what a listing of the sources passes over: captions that cannot be read, folders behind links."""
-        notes = []
+    def listed_again(self) -> tuple[int, list[Note]]:
+        """List the sources once more: how many indexed pictures are gone, and what a listing passes over."""
+        there, notes = set(), []
         for named in self.corpus.named():
             source = sources.open(named.uri)
-            list(source.list())
+            there |= {(named.uri, item.where) for item in source.list()}
             notes += source.notes
-        return notes
+        return sum((row.source, row.where) not in there for row in self.corpus.pictures), notes
 
     def matches(self) -> list[Match]:
         """Return the matches: only samples whose prompt has a clique have any."""

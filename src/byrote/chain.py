@@ -7,13 +7,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from byrote.audit import STAGES, Audit
+from byrote.audit import Audit
 from byrote.corpus import Corpus
 from byrote.domain import Finding
 from byrote.engine import Part
 from byrote.engine.local import engine
 from byrote.errors import CorpusError, Incomplete, PlanError
 from byrote.evidence import gather
+from byrote.plan import STAGES
 from byrote.stages import Desk, Failed, Progress, cliques, dedupe, generate, ingest, match, prompts, report
 from byrote.store import Recipe, replace_file, sweep
 

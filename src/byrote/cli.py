@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from byrote.errors import ByroteError, PlanError
-
-STAGES = ("ingest", "dedupe", "prompts", "generate", "cliques", "match", "certify", "report")
+from byrote.plan import STAGES
 
 
 class _Parser(argparse.ArgumentParser):

@@ -146,12 +146,12 @@ def _skipped(audit: Audit) -> Iterator[report.Skipped]:
         aside = sum(row.set_aside for row in _one_a_group(audit, side))
         if aside:
             yield report.Skipped(what, "set aside: near-duplicates on both sides", aside)
-    for reason, n in sorted(Counter(note.reason for note in audit.notes()).items()):
+    gone, notes = audit.listed_again()
+    for reason, n in sorted(Counter(note.reason for note in notes).items()):
         yield report.Skipped("captions or folders that were passed over", reason, n)
     cut = sum(not row.largest for row in audit.cliques())
     if cut:
         yield report.Skipped("largest cliques", "the time cap struck; whether there is one is exact all the same", cut)
-    gone = audit.gone()
     if gone:
         yield report.Skipped("pictures", "gone or changed since they were indexed: no pixels to compare", gone)
 

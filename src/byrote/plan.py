@@ -8,6 +8,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 from byrote.errors import PlanError, did_you_mean
 
 FORMAT = 1
+STAGES = ("ingest", "dedupe", "prompts", "generate", "cliques", "match", "certify", "report")
 Section = TypeVar("Section")
 _OWN = "the model's own"
 

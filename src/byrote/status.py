@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from byrote.audit import STAGES, Audit
+from byrote.audit import Audit
 from byrote.errors import ByroteError
+from byrote.plan import STAGES
 from byrote.store import Recipe, Store
 
 

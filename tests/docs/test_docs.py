@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 
 from byrote import domain, images
-from byrote.audit import STAGES
 from byrote.cli import parser
-from byrote.plan import SECTIONS, parse, template
+from byrote.plan import SECTIONS, STAGES, parse, template
 from byrote.stages import match
 
 ROOT = Path(__file__).parents[2]
