@@ -8,7 +8,8 @@ from importlib import resources
 import pytest
 from end_to_end.studio import Studio, portraits
 
-from byrote.cli import STAGES, main, parser
+from byrote.cli import main, parser
+from byrote.plan import STAGES
 
 
 @pytest.fixture

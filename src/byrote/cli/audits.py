@@ -1,69 +1,26 @@
-"""The command line: wiring, progress and exit codes.
-
-Exit: 2 a mistake of the user; 3 a part missing, or an audit too weak for `--gate`; 1 `--gate` with findings; else 0.
-"""
+"""The commands of an audit: index, init, run, status, report, doctor."""
 
 import argparse
-import json
 import os
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from byrote.cli.options import Add, jobs_option, json_option, tell
 from byrote.errors import ByroteError, PlanError
 from byrote.plan import STAGES
 
 
-class _Parser(argparse.ArgumentParser):
-    """Tells a mistake in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise it as any other mistake of the user."""
-        raise ByroteError(f"{self.prog}: {message}; see `{self.prog} --help`")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code."""
-    try:
-        options = parser().parse_args(arguments)
-        command: Callable[[argparse.Namespace], int] = options.command
-        return command(options)
-    except ByroteError as error:
-        print(f"byrote: {_one_line(error)}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("byrote: interrupted; what is done is kept, and the same command goes on", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-
-
-def parser() -> argparse.ArgumentParser:
-    """Build the parser; docs/cli.md is made from it."""
-    top = _Parser(prog="byrote", description="Find out what an image generator has memorised, and prove it.")
-    commands = top.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-
-    def command(name: str, does: Callable[[argparse.Namespace], int], says: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=says, description=says)
-        added.set_defaults(command=does)
-        return added
-
-    demo = command("demo", _demo, "Audit a small model that really remembers, from drawing its pictures to the report.")
-    demo.add_argument("what", nargs="?", choices=("train",), help="train: make the demo's model again, from nothing")
-    demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="where it goes (default: ./demo)")
-    _json(demo)
-    _jobs(demo, min(2, os.cpu_count() or 1))
-
+def add(command: Add) -> None:
+    """Add them."""
     index = command("index", _index, "Index pictures into a corpus; a second call adds.")
     index.add_argument("source", nargs="*", metavar="SOURCE", help="a folder of pictures of the training set")
     index.add_argument("--corpus", type=Path, required=True, metavar="DIR", help="the corpus to make or to add to")
     index.add_argument(
         "--held-out", action="append", default=[], metavar="SOURCE", help="a folder of controls, never trained on"
     )
-    _json(index)
-    _jobs(index, 1)
+    json_option(index)
+    jobs_option(index, 1)
 
     init = command("init", _init, "Write a commented audit.toml into a new audit folder.")
     init.add_argument("dir", type=Path, metavar="DIR")
@@ -76,12 +33,12 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--gate", action="store_true", help="exit 1 where something is certified, 3 where the audit is weak"
     )
-    _json(run)
-    _jobs(run, 1)
+    json_option(run)
+    jobs_option(run, 1)
 
     status = command("status", _status, "Say how far an audit has come.")
     status.add_argument("dir", type=Path, metavar="DIR")
-    _json(status)
+    json_option(status)
 
     report = command("report", _report, "Write the report of a finished audit again.")
     report.add_argument("dir", type=Path, metavar="DIR")
@@ -90,24 +47,7 @@ def parser() -> argparse.ArgumentParser:
     )
 
     doctor = command("doctor", _doctor, "Say what is installed and what is missing.")
-    _json(doctor)
-    return top
-
-
-def _json(to: argparse.ArgumentParser) -> None:
-    to.add_argument("--json", action="store_true", help="print one JSON object on standard output")
-
-
-def _jobs(to: argparse.ArgumentParser, default: int) -> None:
-    to.add_argument(
-        "--jobs", type=_at_least_one, default=default, metavar="N", help=f"worker processes (default: {default})"
-    )
-
-
-def _at_least_one(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of 1 or more")
-    return int(text)
+    json_option(doctor)
 
 
 def _index(options: argparse.Namespace) -> int:
@@ -129,7 +69,7 @@ def _index(options: argparse.Namespace) -> int:
         "controls": sides.count("control"),
         "unreadable": len(corpus.unreadable),
     }
-    _tell(options.json, told, f"{told['corpus']}: {told['pictures']:,} pictures, {told['controls']:,} controls")
+    tell(options.json, told, f"{told['corpus']}: {told['pictures']:,} pictures, {told['controls']:,} controls")
     for row in corpus.unreadable[:5]:
         print(f"  unreadable: {row.where!r}: {row.reason}", file=sys.stderr)
     if len(corpus.unreadable) > 5:
@@ -171,9 +111,9 @@ def _run(options: argparse.Namespace) -> int:
     result = api.run(options.dir, until=options.until, jobs=options.jobs, progress=watch, tell=watch.tell)
     watch.close()
     if options.until != STAGES[-1]:
-        _tell(options.json, {"until": options.until}, f"{options.dir}: done up to {options.until}")
+        tell(options.json, {"until": options.until}, f"{options.dir}: done up to {options.until}")
         return 0
-    _tell(options.json, result.json, _summary(result.json, result.report))
+    tell(options.json, result.json, _summary(result.json, result.report))
     if not options.gate:
         return 0
     from byrote.gate import judge
@@ -196,7 +136,7 @@ def _status(options: argparse.Namespace) -> int:
 
     told = status(options.dir)
     lines = [f"{row['stage']:10} {row['parts']} of {row['of'] if row['of'] is not None else '?'} parts" for row in told]
-    _tell(options.json, {"stages": told}, "\n".join(lines))
+    tell(options.json, {"stages": told}, "\n".join(lines))
     return 0
 
 
@@ -208,28 +148,9 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
-def _demo(options: argparse.Namespace) -> int:
-    from byrote import demo
-
-    if options.what == "train":
-        print(demo.train(options.out))
-        return 0
-    told = demo.run(options.out, jobs=options.jobs)
-    _tell(options.json, told, demo.words(told))
-    return 0
-
-
 def _doctor(options: argparse.Namespace) -> int:
     from byrote.doctor import examine
 
     told = examine()
-    _tell(options.json, told, "\n".join(f"{name:14} {value}" for name, value in told.items()))
+    tell(options.json, told, "\n".join(f"{name:14} {value}" for name, value in told.items()))
     return 0
-
-
-def _tell(as_json: bool, told: Any, words: str) -> None:
-    print(json.dumps(told, ensure_ascii=True) if as_json else words)
-
-
-def _one_line(error: ByroteError) -> str:
-    return " ".join(str(error).split())
