@@ -2,25 +2,36 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from math import inf
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from byrote import sources
+from byrote import canaries, sources
+from byrote.canaries import Canary
 from byrote.corpus import Corpus
 from byrote.domain import Clique, Family, Group, Match, Prompt, Side
 from byrote.engine import Part
+from byrote.kernels.matching import Separation
 from byrote.models import Model
 from byrote.plan import Plan, load
 from byrote.sources import Note
-from byrote.stages import Failed, cliques, dedupe, generate, match, prompts
-from byrote.stages.certify import Certified, Tested, certify, statistic, test_of
+from byrote.stages import Failed, cliques, dedupe, generate, ladder, likeness, match, prompts
+from byrote.stages.certify import Certified, Test, Tested, certify, statistic, test_of
+from byrote.stages.claims import Judged, Named, judge
+from byrote.stages.prompts import Wanted
+from byrote.stages.ways import Hits, with_ways
 from byrote.store import Recipe, Store
 
 STATISTIC = (
     "smallest tiled RMS distance, aligned, to the picture or its round trip, over samples of prompts with a clique"
 )
+
+
+SEALED = ("prompts", "ladder", "generate", "cliques", "match", "certify")
+"""The sections of the plan that a seal fixes word for word; model, twin, corpus and canaries go in by their digests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +44,58 @@ class Seal:
 
 
 @dataclass(frozen=True, slots=True)
-class Recipes:
-    """The tables of one audit. They follow from the plan, the corpus and the model."""
+class Claim:
+    """A picture that somebody named. `named` tells whether that was before any sample of the plan's seed."""
 
-    groups: Recipe
-    prompts: Recipe
+    digest: str
+    at: str
+    named: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The tables that one model fills, from the prompts that it is asked to the matches."""
+
+    plan: Plan
     samples: Recipe
     cliques: Recipe
     look: match.Look
-    certified: Recipe
 
     def every(self) -> list[Recipe]:
         """Return all of them, in the order of the stages."""
-        return [self.groups, self.prompts, self.samples, self.cliques, *vars_of(self.look.tables), self.certified]
+        return [self.samples, self.cliques, *vars_of(self.look.tables)]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipes:
+    """The tables of one audit. They follow from the plan, the corpus, the model and its twin."""
+
+    groups: Recipe
+    prompts: Recipe
+    own: Made
+    twin: Made | None
+    covariates: Recipe
+    certified: Recipe
+
+    @property
+    def samples(self) -> Recipe:
+        """Return the samples of the model under audit."""
+        return self.own.samples
+
+    @property
+    def cliques(self) -> Recipe:
+        """Return the cliques among them."""
+        return self.own.cliques
+
+    @property
+    def look(self) -> match.Look:
+        """Return how they are matched."""
+        return self.own.look
+
+    def every(self) -> list[Recipe]:
+        """Return all of them, in the order of the stages."""
+        made = [recipe for each in (self.own, self.twin) if each for recipe in each.every()]
+        return [self.groups, self.prompts, *made, self.covariates, self.certified]
 
 
 def vars_of(tables: match.Tables) -> list[Recipe]:
@@ -81,15 +131,42 @@ class Audit:
         return Store(self.root.resolve())
 
     @cached_property
+    def twin(self) -> Model | None:
+        """Open the model that was not trained on the pictures, where the plan has one. Raises ModelError."""
+        return generate.model_of(self._twin_plan) if self.plan.twin.uri else None
+
+    @cached_property
     def recipes(self) -> Recipes:
         """Name the tables. Reads the corpus, so ingest must be over."""
         groups = dedupe.recipe(self.corpus, self.plan.corpus)
-        asked = prompts.recipe(groups, self.plan.prompts, self.model.takes_text)
-        samples = generate.recipe(asked, self.plan, self.model)
-        agreed = cliques.recipe(samples, self.plan.cliques)
-        look = match.Look(self.store.root, self.corpus.root.resolve(), groups, asked, samples, agreed, self.plan)
-        about = {"matches": look.tables.matches.digest, "plan": asdict(self.plan.certify)}
-        return Recipes(groups, asked, samples, agreed, look, Recipe.of("certified", about))
+        asked = prompts.recipe(groups, self.wanted)
+        own = self._made(groups, asked, self.plan, self.model)
+        twin = self._made(groups, asked, self._twin_plan, self.twin) if self.twin else None
+        moved = likeness.recipe(own.samples, groups)
+        tables = [made.look.tables.matches.digest for made in (own, twin) if made]
+        about = {"matches": tables, "covariates": moved.digest, "plan": asdict(self.plan.certify)}
+        return Recipes(groups, asked, own, twin, moved, Recipe.of("certified", about))
+
+    @cached_property
+    def wanted(self) -> Wanted:
+        """Return who is to be asked, and how. Raises PlanError for a file of the plan that cannot be read."""
+        plan, steps = self.plan, self.plan.ladder
+        texts = plan.file(steps.texts)
+        return Wanted(
+            plan.prompts,
+            self.model.takes_text,
+            steps,
+            tuple(claim.digest for claim in self.claims() if claim.named),
+            frozenset(canary.digest for canary in self.canaries),
+            ladder.read_users(plan.file(steps.users)) if "users" in steps.rungs else (),
+            ladder.read_texts(texts) if steps.texts else {},
+            texts,
+        )
+
+    @cached_property
+    def canaries(self) -> list[Canary]:
+        """Return the canaries of the plan. Raises ByroteError."""
+        return canaries.read(self.plan.file(self.plan.canaries.file)) if self.plan.canaries.file else []
 
     @cached_property
     def prompts(self) -> list[Prompt]:
@@ -100,6 +177,17 @@ class Audit:
     def groups(self) -> list[Group]:
         """Return the rows of the groups."""
         return self.corpus.store.read_all(Group, self.recipes.groups)
+
+    def claims(self) -> list[Claim]:
+        """List the pictures that were named, each once; naming one after sampling is no naming."""
+        found: dict[str, Claim] = {}
+        sampled = False
+        for line in self.store.ledger():
+            seed = line.get("content", {}).get("plan", {}).get("prompts", {}).get("seed")
+            sampled |= line["event"] == "seal" and seed == self.plan.prompts.seed
+            if line["event"] == "claim":
+                found.setdefault(line["digest"], Claim(line["digest"], line["at"], not sampled))
+        return list(found.values())
 
     def seals(self) -> list[Seal]:
         """List what was sealed in this folder, oldest first."""
@@ -123,28 +211,40 @@ class Audit:
             before = self.recipes.samples.digest not in begun
             self.store.log("seal", self._sealed() | {"before_sampling": before})
 
-    def power(self) -> dict[Family, Any]:
-        """Weigh both families before any sample is made, no control at the cut."""
-        counts = {key: len(groups) for key, groups in self._families().items()}
-        families: tuple[Family, ...] = ("asked", "unasked")
-        fdr = self.plan.certify.fdr
-        return {f: test_of(counts[f, "picture"], counts[f, "control"], 0, fdr=fdr) for f in families}
+    def power(self) -> dict[Family, Test]:
+        """Weigh all families before any sample is made, no control at the cut."""
+        families, fdr = self._families(), self.plan.certify.fdr
+        sides: tuple[Side, Side] = ("picture", "control")
+        counts = {f: [len(families.get((f, side), ())) for side in sides] for f, _ in families}
+        return {f: test_of(m, n, 0, fdr=fdr) for f, (m, n) in counts.items()}
 
+    @cached_property
     def certified(self) -> Certified:
         """Hold every group's best match against the controls."""
-        sides = {row.group: row for row in self.groups}
-        best = self._best()
-        tested = []
-        for (family, side), groups in self._families().items():
-            for group in sorted(groups):
-                found, row = best.get(group), sides[group]
-                digest = found.digest if found else row.digest
-                tested.append(Tested(group, digest, side, row.copies, family, found))
         rule = self.plan.certify
-        result = certify(tested, fdr=rule.fdr, closest=rule.closest)
-        if self.sealed_before_sampling:
-            return result
-        return replace(result, findings=[replace(finding, certified=False) for finding in result.findings])
+        result = certify(list(self._tested()), fdr=rule.fdr, closest=rule.closest, matched=rule.matched)
+        findings = with_ways(result.findings, self.hits)
+        if not self.sealed_before_sampling:
+            findings = [replace(finding, certified=False, sensitivity=None) for finding in findings]
+        return replace(result, findings=findings)
+
+    @cached_property
+    def judged(self) -> list[Judged]:
+        """Judge the claims on single pictures."""
+        groups = {row.digest: row.group for row in self.groups if row.side == "picture" and not row.set_aside}
+        named = [Named(claim.digest, claim.at, claim.named, groups.get(claim.digest)) for claim in self.claims()]
+        rule, valid = self.plan.certify, self.sealed_before_sampling
+        return judge(named, self.certified.findings, alpha=rule.fdr, closest=rule.closest, valid=valid)
+
+    @cached_property
+    def apart(self) -> Separation | None:
+        """Return how well pictures and controls are told apart without the model."""
+        return likeness.apart(self.corpus, self.prompts, self.plan.prompts.seed)
+
+    @cached_property
+    def hits(self) -> Hits:
+        """Return which samples are within tau of which group."""
+        return Hits(self.matches(), self.prompts, self.plan.certify.closest, self.plan.generate.seeds)
 
     def parts(self) -> list[Part]:
         """Return the parts that the samples are to have."""
@@ -173,22 +273,58 @@ class Audit:
         lines = [*self._lines("done"), *(line for line in self.corpus.store.ledger() if line["event"] == "done")]
         return float(sum(line["seconds"] for line in lines if line["recipe"] in mine))
 
-    def _best(self) -> dict[str, Match]:
+    def best(self, made: Made | None = None) -> dict[str, Match]:
+        """Return the match of smallest T of every group that has any, of the model or of its twin."""
         best: dict[str, Match] = {}
-        for row in self.matches():
+        for row in self.store.read_all(Match, (made or self.recipes.own).look.tables.matches):
             known = best.get(row.group)
             if known is None or _order(row) < _order(known):
                 best[row.group] = row
         return best
 
+    def _tested(self) -> Iterable[Tested]:
+        sides, best = {row.group: row for row in self.groups}, self.best()
+        twin = self.best(self.recipes.twin) if self.recipes.twin else None
+        moved = {row.digest: row.values for row in self.store.read_all(likeness.Moves, self.recipes.covariates)}
+        asked = {prompt.group: prompt.digest for prompt in self.prompts}
+        for (family, side), groups in self._families().items():
+            for group in sorted(groups):
+                found, row = best.get(group), sides[group]
+                digest = found.digest if found else asked.get(group, row.digest)
+                yield Tested(
+                    group,
+                    digest,
+                    side,
+                    row.copies,
+                    family,
+                    found,
+                    None if twin is None else statistic(twin[group]) if group in twin else inf,
+                    moved.get(digest),
+                )
+
     def _families(self) -> dict[tuple[Family, Side], set[str]]:
         asked = {prompt.group for prompt in self.prompts}
+        coins = {canary.digest for canary in self.canaries}
+        placed = {row.group for row in self.groups if row.digest in coins}
         out: dict[tuple[Family, Side], set[str]] = {}
-        sides: tuple[Literal["picture"], Literal["control"]] = ("picture", "control")
+        sides: tuple[Side, Side] = ("picture", "control")
         for side in sides:
             groups = {row.group for row in self.groups if row.side == side and not row.set_aside}
-            out["asked", side], out["unasked", side] = groups & asked, groups - asked
+            out["canary", side] = groups & placed
+            out["asked", side], out["unasked", side] = (groups & asked) - placed, groups - asked - placed
         return out
+
+    @property
+    def _twin_plan(self) -> Plan:
+        """Return the plan under which the twin is asked: no clique is required, so that it is given every chance."""
+        plan = self.plan
+        return replace(plan, model=replace(plan.model, uri=plan.twin.uri), cliques=replace(plan.cliques, least=1))
+
+    def _made(self, groups: Recipe, asked: Recipe, plan: Plan, model: Model) -> Made:
+        samples = generate.recipe(asked, plan, model)
+        agreed = cliques.recipe(samples, plan.cliques)
+        root, corpus = self.store.root, self.corpus.root.resolve()
+        return Made(plan, samples, agreed, match.Look(root, corpus, groups, asked, samples, agreed, plan))
 
     def _lines(self, event: str) -> list[dict[str, Any]]:
         return [line for line in self.store.ledger() if line["event"] == event]
@@ -197,12 +333,15 @@ class Audit:
         plan = self.plan.as_dict()
         prompts_digest = _digest([asdict(prompt) for prompt in self.prompts])
         content = {
-            "plan": {name: plan[name] for name in ("prompts", "generate", "cliques", "match", "certify")},
+            "plan": {name: plan[name] for name in SEALED},
             "statistic": STATISTIC,
             "model": self.model.digest,
+            "twin": self.twin.digest if self.twin else None,
             "corpus": self.corpus.digest,
             "samples": self.recipes.samples.digest,
             "prompts_and_controls": prompts_digest,
+            "claims": [claim.digest for claim in self.claims() if claim.named],
+            "canaries": sorted(canary.digest for canary in self.canaries),
         }
         return {"digest": _digest(content), "content": content}
 

@@ -15,7 +15,7 @@ from byrote.engine.local import engine
 from byrote.errors import CorpusError, Incomplete, PlanError
 from byrote.evidence import gather
 from byrote.plan import STAGES
-from byrote.stages import Desk, Failed, Progress, cliques, dedupe, generate, ingest, match, prompts, report
+from byrote.stages import Desk, Failed, Progress, cliques, dedupe, generate, ingest, likeness, match, prompts, report
 from byrote.store import Recipe, replace_file, sweep
 
 
@@ -52,8 +52,7 @@ def _stage(stage: str, audit: Audit, desk: Desk, at_corpus: Desk) -> list[Failed
             _check_model(audit)
             return dedupe.run(at_corpus, audit.corpus, audit.plan.corpus)
         case "prompts":
-            groups, takes_text = audit.recipes.groups, audit.model.takes_text
-            failed = prompts.run(desk, audit.corpus, groups, audit.plan.prompts, takes_text)
+            failed = prompts.run(desk, audit.corpus, audit.recipes.groups, audit.wanted)
             return failed or _some_prompts(audit)
         case "generate":
             _save_plan(audit)
@@ -64,13 +63,32 @@ def _stage(stage: str, audit: Audit, desk: Desk, at_corpus: Desk) -> list[Failed
             return cliques.run(desk, audit.recipes.samples, audit.parts(), audit.plan.cliques)
         case "match":
             return match.run(desk, audit.recipes.look, audit.parts(), audit.model)
+        case "twin":
+            return _twin(audit, desk)
         case "certify":
-            return desk.fill(
+            return _weigh(audit, desk) or desk.fill(
                 audit.recipes.certified, Certify(audit.root, audit.recipes.certified), [Part("00000")], "tables"
             )
         case _:
             write_report(audit, reveal=False)
             return []
+
+
+def _twin(audit: Audit, desk: Desk) -> list[Failed]:
+    """Ask the twin the same, from the same noise, and match what it gives."""
+    made, model, parts = audit.recipes.twin, audit.twin, audit.parts()
+    if made is None or model is None:
+        return []
+    return (
+        generate.run(desk, made.samples, audit.prompts, made.plan)
+        or cliques.run(desk, made.samples, parts, made.plan.cliques)
+        or match.run(desk, made.look, parts, model)
+    )
+
+
+def _weigh(audit: Audit, desk: Desk) -> list[Failed]:
+    recipes = audit.recipes
+    return likeness.run(desk, recipes.covariates, audit.corpus, recipes.samples, recipes.groups, audit.prompts)
 
 
 def rewrite_report(root: Path, *, reveal: bool) -> Path:
@@ -99,7 +117,7 @@ class Certify:
     def __call__(self, part: Part) -> None:
         """Do the one part."""
         audit = Audit(self.root)
-        audit.store.write(self.made, part.name, audit.certified().findings, Finding)
+        audit.store.write(self.made, part.name, audit.certified.findings, Finding)
 
 
 def _not_empty(corpus: Corpus) -> list[Failed]:
@@ -125,6 +143,12 @@ def _check_model(audit: Audit) -> None:
                 f"{audit.root / 'audit.toml'}: [generate] {name} is {value}; [cliques] tiles = {tiles} must divide it"
             )
     audit.model.digest  # noqa: B018
+    audit.twin, audit.canaries, audit.wanted  # noqa: B018
+    if audit.twin is not None and audit.twin.digest == audit.model.digest:
+        raise PlanError(
+            f"{audit.root / 'audit.toml'}: [twin] uri is the model under audit itself; "
+            "name one that was not trained on the pictures"
+        )
 
 
 def _save_plan(audit: Audit) -> None:

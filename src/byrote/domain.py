@@ -4,14 +4,18 @@ Distances are RMS pixel errors of images in [0, 1]: smaller is nearer. Images he
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 RGB = NDArray[np.uint8]
 Side = Literal["picture", "control"]
-Family = Literal["asked", "unasked"]
+Family = Literal["asked", "unasked", "canary"]
+Rung = Literal["none", "users", "truncated", "paraphrase", "caption", "adversarial"]
+Stratum = Literal["top", "random", "claim", "canary", "control", "free"]
+RUNGS: tuple[Rung, ...] = get_args(Rung)
+"""How a model is asked, from the least contrived way to the most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +62,18 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A group that is asked for: one caption and one member (`digest`), drawn by seed. `number` counts from 0."""
+    """A text that the model is asked, for a group (one caption and one member, `digest`, drawn by seed) or for nobody.
+
+    `number` counts from 0. For nobody (stratum "free": the rungs "none" and "users") group and digest are empty.
+    """
 
     number: int
     group: str
     digest: str
     side: Side
-    stratum: Literal["top", "random", "control"]
+    stratum: Stratum
     copies: int
+    rung: Rung
     text: str | None
 
 
@@ -127,7 +135,13 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A tested group with its best match and all its evidence. Distances, p and q are null where not computed."""
+    """A tested group with its best match and all its evidence. Numbers are null where not computed.
+
+    `matched_p` is the p-value among the controls that are most like the picture, `sensitivity` the largest Gamma at
+    which the finding stays certified (null where it is not), `twin` the statistic T of a model that was not trained on
+    the picture (null without a twin, or where nothing of it came near) and `twin_p` the p-value of the difference.
+    `rung` is the least contrived rung that brings the picture within tau: in `rung_hits` of `rung_samples` samples.
+    """
 
     family: Family
     group: str
@@ -145,6 +159,13 @@ class Finding:
     q_value: float | None
     certified: bool
     basis: Literal["exact", "assumption-based"]
+    matched_p: float | None = None
+    sensitivity: float | None = None
+    twin: float | None = None
+    twin_p: float | None = None
+    rung: Rung | None = None
+    rung_hits: int | None = None
+    rung_samples: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,27 +2,36 @@
 
 import platform
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from math import inf
+from typing import Any
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
-from byrote import images
+from byrote import canaries, images
 from byrote.audit import Audit
 from byrote.domain import RGB, Family, Finding, Group, Match, Picture, Rate, Sample
+from byrote.kernels.rates import chao1, discoverable, discovered, good_turing
 from byrote.kernels.stats import clopper_pearson
+from byrote.plan import CertifyPlan
 from byrote.stages import report
-from byrote.stages.certify import LEVEL, rates, statistic
+from byrote.stages.certify import FAMILIES, LEVEL, rates, statistic
+from byrote.stages.ways import rung_rates
 from byrote.store import versions
 
 MOST_OTHERS = 1_000
+STEPS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500)
 NEAREST_CONTROLS = 12
+SUSPECT = 0.01
+"""Below this p-value of telling the sides apart the report warns at the top."""
 
 
 def gather(audit: Audit) -> report.Evidence:
     """Put together the evidence of an audit whose stages are done, `certify` included."""
-    certified = audit.certified()
+    certified = audit.certified
     rows = certified.findings
     pictures = [row for row in rows if row.side == "picture"]
     others = {row.group for row in [row for row in pictures if not row.certified][:MOST_OTHERS]}
@@ -39,7 +48,10 @@ def gather(audit: Audit) -> report.Evidence:
         controls=report.Controls(certified.controls_n, certified.controls_certified),
         nearest_controls=[show(row) for row in controls],
         statistics=_statistics(rows),
-        rates=rates(rows, fdr=rule.fdr, closest=rule.closest),
+        rates=[
+            *rates(rows, fdr=rule.fdr, closest=rule.closest),
+            *rung_rates(audit.prompts, audit.hits, audit.plan.generate.seeds),
+        ],
         cost=_cost(audit),
         skipped=list(_skipped(audit)),
         calibrated=_calibrated(audit, rows),
@@ -53,6 +65,15 @@ def gather(audit: Audit) -> report.Evidence:
         versions=versions(),
         machine=_machine(),
         drawn=_drawn(audit, pictures),
+        twin=_twin(audit),
+        provenance=_tau(audit),
+        at_all=certified.at_all,
+        balance=certified.balance,
+        apart=audit.apart,
+        claims=audit.judged,
+        discovery=_discovery(audit),
+        unseen=_unseen(audit),
+        canaries=_canaries(audit),
     )
 
 
@@ -99,6 +120,62 @@ class _Show:
         return None if data is None else images.decode(data)
 
 
+def _twin(audit: Audit) -> report.ModelFacts | None:
+    twin = audit.twin
+    return None if twin is None else report.ModelFacts(audit.plan.twin.uri, twin.name, twin.digest)
+
+
+def _tau(audit: Audit) -> report.Tau:
+    """Say where tau comes from: from a measured second draw if one gave this very value, else from the plan."""
+    closest = audit.plan.certify.closest
+    for line in reversed([line for line in audit.store.ledger() if line["event"] == "tau"]):
+        if line["closest"] == closest:
+            return report.Tau(closest, "a second held-out draw", line["share"], line["pictures"])
+    preset = "the preset of Carlini et al. 2023, section 4.2"
+    return report.Tau(closest, preset if closest == CertifyPlan().closest else "the plan, without a stated source")
+
+
+def _discovery(audit: Audit) -> report.Discovery | None:
+    """Follow what comes back with the number of samples: of the pictures that were asked, and of controls."""
+    made = audit.plan.generate.seeds
+    pictures, controls = (_own_hits(audit, side) for side in ("picture", "control"))
+    if not len(pictures):
+        return None
+    at = np.array([n for n in STEPS if n < made] + [made], np.int64)
+    far = np.concatenate([at, [made * f for f in (2, 5, 10, 50)]])
+    half, most = (discoverable(pictures, made, far, p).tolist() for p in (0.5, 0.9))
+    return report.Discovery(
+        made=made,
+        samples=tuple(far.tolist()),
+        found=tuple(discovered(pictures, made, at).tolist()),
+        controls=tuple(discovered(controls, made, at).tolist()) if len(controls) else None,
+        half=tuple(map(tuple, half)),
+        most=tuple(map(tuple, most)),
+    )
+
+
+def _own_hits(audit: Audit, side: str) -> NDArray[np.int64]:
+    own = [p for p in audit.prompts if p.rung == "caption" and p.side == side and p.stratum != "canary"]
+    return np.array([audit.hits.own(prompt.group, "caption") for prompt in own], np.int64)
+
+
+def _unseen(audit: Audit) -> report.Unseen | None:
+    hits = np.array(audit.hits.every("picture"), np.int64)
+    if not len(hits):
+        return None
+    found = chao1(hits, LEVEL)
+    return report.Unseen(found.seen, found.estimate, found.low, found.high, good_turing(hits))
+
+
+def _canaries(audit: Audit) -> Mapping[str, Any] | None:
+    """Hold the canaries' statistics against their coins."""
+    if not audit.canaries:
+        return None
+    rows = [row for row in audit.certified.findings if row.family == "canary"]
+    known = {row.digest: row.statistic for row in rows if row.statistic is not None}
+    return asdict(canaries.report(audit.canaries, known, tau=audit.plan.certify.closest))
+
+
 def _corpus(audit: Audit) -> report.CorpusFacts:
     corpus = audit.corpus
     sides = Counter(picture.side for picture in corpus.pictures)
@@ -121,13 +198,14 @@ def _statistics(rows: Iterable[Finding]) -> dict[Family, report.Statistics]:
     values: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in rows:
         values[row.family, row.side].append(inf if row.statistic is None else row.statistic)
-    families: tuple[Family, ...] = ("asked", "unasked")
-    return {f: report.Statistics(np.array(values[f, "picture"]), np.array(values[f, "control"])) for f in families}
+    return {f: report.Statistics(np.array(values[f, "picture"]), np.array(values[f, "control"])) for f in FAMILIES}
 
 
 def _cost(audit: Audit) -> report.Cost:
     samples = sum(part.items for part in audit.parts())
-    return report.Cost(samples * audit.model.evaluations_per_sample, samples, round(audit.seconds(), 1))
+    models = [model for model in (audit.model, audit.twin) if model is not None]
+    evaluations = samples * sum(model.evaluations_per_sample for model in models)
+    return report.Cost(evaluations, samples * len(models), round(audit.seconds(), 1))
 
 
 def _calibrated(audit: Audit, rows: Iterable[Finding]) -> bool:
@@ -168,6 +246,12 @@ def _warnings(audit: Audit) -> list[str]:
         warnings.append(
             "The plan was changed after samples of this audit had been made, so its p-values assume what is not so and "
             "nothing is certified. Set another [prompts] seed for a new audit."
+        )
+    if audit.apart is not None and audit.apart.p_value <= SUSPECT:
+        warnings.append(
+            "Pictures and controls can be told apart without the model "
+            f"(AUC {audit.apart.auc:.2f}, p {audit.apart.p_value:.3f}): "
+            "controls are not of the same kind, and p and q may owe something to that."
         )
     if not audit.model.takes_text:
         warnings.append("The model takes no text: nobody was asked for, and all pictures were searched for.")

@@ -3,17 +3,19 @@
 import tomllib
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from byrote.domain import RUNGS
 from byrote.errors import PlanError, did_you_mean
 
 FORMAT = 1
-STAGES = ("ingest", "dedupe", "prompts", "generate", "cliques", "match", "certify", "report")
+STAGES = ("ingest", "dedupe", "prompts", "generate", "cliques", "match", "twin", "certify", "report")
 Section = TypeVar("Section")
 _OWN = "the model's own"
 
 
-def _knob(default: Any, says: str, low: float | None = None, high: float | None = None) -> Any:
+def _knob(default: Any, says: str, low: Any = None, high: float | None = None) -> Any:
+    """Describe a knob: `low` and `high` bound a number; of a list of words, `low` holds those that it may take."""
     return field(default=default, metadata={"says": says, "low": low, "high": high})
 
 
@@ -45,6 +47,18 @@ class PromptsPlan:
     random: int = _knob(100, "groups drawn from the rest", 0)
     controls: int = _knob(400, "control captions; the more, the fewer copies it takes to certify one", 0)
     seed: int = _knob(0, "of every draw, and of the starting noise of every sample", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class LadderPlan:
+    """How they are asked: rungs from the least contrived to the most. Pictures and controls climb the same ladder."""
+
+    rungs: tuple[str, ...] = _knob(("caption",), f"of {', '.join(RUNGS)}; the more, the more samples", RUNGS)
+    none: int = _knob(4, "rung none: prompts without any text, of as many samples as the others", 1)
+    users: str = _knob("", "rung users: a text file of ordinary users' prompts, one a line")
+    texts: str = _knob(
+        "", "your own wording: a CSV file with the columns caption, rung, text; built-in rules elsewhere"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +106,22 @@ class CertifyPlan:
     closest: float = _knob(
         0.15, "tau: the largest distance that is called a reproduction; Carlini et al. 2023, section 4.2: RMS .15", 0, 1
     )
+    matched: int = _knob(99, "controls that are most like a picture, for its matched p-value", 1)
     tolerate: int = _knob(1, "--gate passes only an audit that could have certified this few copies", 1)
+
+
+@dataclass(frozen=True, slots=True)
+class TwinPlan:
+    """A counterfactual: the same prompts and seeds asked of a model that was not trained on the pictures."""
+
+    uri: str = _knob("", "the base model of a fine-tune, or a model trained without the pictures; empty for none")
+
+
+@dataclass(frozen=True, slots=True)
+class CanariesPlan:
+    """Pictures that `byrote canaries make` drew and a coin put into the training set or kept back."""
+
+    file: str = _knob("", "its canaries.json; empty for none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +131,18 @@ class Plan:
     model: ModelPlan
     corpus: CorpusPlan
     prompts: PromptsPlan
+    ladder: LadderPlan
     generate: GeneratePlan
     cliques: CliquesPlan
     match: MatchPlan
     certify: CertifyPlan
+    twin: TwinPlan
+    canaries: CanariesPlan
     base: Path
+
+    def file(self, path: str) -> Path:
+        """Return where a file that the plan names lies."""
+        return (self.base / path).expanduser()
 
     def as_dict(self) -> dict[str, Any]:
         """Return every knob, for report.json and for digests."""
@@ -137,16 +173,26 @@ def parse(read: dict[str, Any], path: Path) -> Plan:
     for name, value in (("[model] uri", plan.model.uri), ("[corpus] path", plan.corpus.path)):
         if not value:
             raise PlanError(f"{path}: {name} is not set; write the one that you audit")
+    _climbable(path, plan.ladder)
     return plan
+
+
+def _climbable(path: Path, ladder: LadderPlan) -> None:
+    if "caption" not in ladder.rungs:
+        raise PlanError(
+            f"{path}: [ladder] rungs is {list(ladder.rungs)}; it must hold 'caption': certificates rest on it"
+        )
+    if "users" in ladder.rungs and not ladder.users:
+        raise PlanError(f"{path}: [ladder] users is not set; the rung 'users' wants a file of prompts, one a line")
 
 
 def template(model: str, corpus: str) -> str:
     """Write a commented audit.toml with every knob at its default."""
-    given = {"uri": model, "path": corpus}
+    given = {("model", "uri"): model, ("corpus", "path"): corpus}
     lines = ["# What is audited, and how. Relative paths start from this file's folder.", f"format = {FORMAT}"]
     for name, kind in SECTIONS.items():
         lines += ["", f"# {kind.__doc__}", f"[{name}]"]
-        lines += [_line(knob, given.get(knob.name)) for knob in fields(kind)]
+        lines += [_line(knob, given.get((name, knob.name))) for knob in fields(kind)]
     return "\n".join(lines) + "\n"
 
 
@@ -162,6 +208,8 @@ def _toml(value: Any) -> str:
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'
+    if isinstance(value, tuple):
+        return f"[{', '.join(_toml(each) for each in value)}]"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -182,6 +230,8 @@ def _known(path: Path, section: str, read: dict[str, Any], known: Any) -> None:
 
 
 def _value(path: Path, name: str, knob: Field[Any], hint: Any, value: Any) -> Any:
+    if get_origin(hint) is tuple:
+        return _words(path, name, knob, value)
     wanted = next((kind for kind in get_args(hint) if kind is not type(None)), hint)
     if wanted is float and type(value) is int:
         value = float(value)
@@ -194,6 +244,16 @@ def _value(path: Path, name: str, knob: Field[Any], hint: Any, value: Any) -> An
     if knob.default is MISSING:
         raise TypeError(name)
     return value
+
+
+def _words(path: Path, name: str, knob: Field[Any], value: Any) -> tuple[str, ...]:
+    known = knob.metadata["low"]
+    if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
+        raise PlanError(f"{path}: {name} is {value!r}; it takes a list of words, like {list(known)}")
+    for each in value:
+        if each not in known:
+            raise PlanError(f"{path}: {name} holds {each!r}{did_you_mean(each, known)}; it takes {', '.join(known)}")
+    return tuple(word for word in known if word in value)
 
 
 _A = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}

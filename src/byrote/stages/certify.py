@@ -2,11 +2,14 @@
 
 Certified is a picture with both of: *excess*, q <= `fdr` against controls, and *reproduction*, T <= `closest`. T is
 the aligned tiled distance (RMS in [0, 1]) of the best match. Groups whose caption was asked are tested against the
-controls whose caption was asked, unasked groups against unasked controls.
+controls whose caption was asked, unasked groups against unasked controls, published canaries against those kept back.
+
+Where there is a twin, a model that was not trained on the pictures, T counts as +inf for whatever the twin brings
+within `closest` too, picture or control: what a model without it gives is no copy of it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, isinf
 from typing import Literal
 
@@ -14,10 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from byrote.domain import Family, Finding, Match, Rate, Side
-from byrote.kernels import stats
+from byrote.kernels import exact as exactly
+from byrote.kernels import matching, stats
+from byrote.stages.likeness import NAMES
 
 LEVEL = 0.95
-FAMILIES: tuple[Family, ...] = ("asked", "unasked")
+FAMILIES: tuple[Family, ...] = ("asked", "unasked", "canary")
+FURTHEST = 1.0
+"""Where nothing came near, T counts as this in a difference between two models: no RMS distance is larger."""
 TIERS: tuple[tuple[int, float], ...] = ((1, 1), (2, 3), (4, 7), (8, 15), (16, 31), (32, 63), (64, inf))
 
 Reals = NDArray[np.float64]
@@ -27,7 +34,8 @@ Reals = NDArray[np.float64]
 class Tested:
     """One group of either side, with the match of smallest statistic.
 
-    `best` is None where no sample that passed the filters came near: T = +inf, and the group still counts.
+    `best` is None where no sample that passed the filters came near: T = +inf, and the group still counts. `twin` is
+    T of the twin, None where there is no twin. `covariates` move T without memory; None where they are not known.
     """
 
     group: str
@@ -36,6 +44,25 @@ class Tested:
     copies: int
     family: Family
     best: Match | None
+    twin: float | None = None
+    covariates: tuple[float, ...] | None = None
+
+    @property
+    def statistic(self) -> float:
+        """Return T, +inf where nothing came near."""
+        return statistic(self.best) if self.best else inf
+
+    def counted(self, closest: float) -> float:
+        """Return T as it is tested: +inf where the twin reproduces the picture too."""
+        return inf if self.twin is not None and self.twin <= closest else self.statistic
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    fdr: float
+    closest: float
+    matched: int
+    exact: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +85,46 @@ class Test:
 
 
 @dataclass(frozen=True, slots=True)
+class AtAll:
+    """Does this model copy at all? Exact one-sided permutation p of the number of pictures within tau.
+
+    `p_value` permutes labels within strata of equal copies, and so speaks of `comparable` pictures only, those whose
+    number of copies some control shares; `p_pooled` permutes all labels, which assumes that copied pictures are like
+    the others. Null without controls.
+    """
+
+    pictures: int
+    pictures_within: int
+    controls: int
+    controls_within: int
+    comparable: int
+    p_value: float | None
+    p_pooled: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """How unlike pictures and controls are in a covariate: standardised mean differences, all and matched controls."""
+
+    covariate: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
 class Certified:
-    """Every tested group of both sides, nearest first, with the tests of both families.
+    """Every tested group of both sides, nearest first, with the tests of all families.
 
     `controls_certified` counts, of all `controls_n`, those that would be certified were each in turn one more
-    picture. `sensitivity` gives, per certified group, the largest Gamma at which it stays certified
-    (`stats.sensitivities`).
+    picture. `at_all` speaks of the asked family, `balance` of its covariates.
     """
 
     findings: list[Finding]
     tests: dict[Family, Test]
     controls_n: int
     controls_certified: int
-    sensitivity: dict[str, float]
+    at_all: AtAll
+    balance: list[Balance]
 
 
 def statistic(match: Match) -> float:
@@ -90,25 +144,48 @@ def test_of(m: int, n_controls: int, controls_at_cut: int, *, fdr: float) -> Tes
     )
 
 
-def certify(tested: Sequence[Tested], *, fdr: float, closest: float, exact: bool = True) -> Certified:
+def certify(
+    tested: Sequence[Tested], *, fdr: float, closest: float, matched: int = 99, exact: bool = True
+) -> Certified:
     """Certify the groups that were tested, family by family.
 
     q is `stats.conformal_q`: within `closest`, that of the list of reproductions. Without controls p and q are null
-    and nothing is certified. A finding's basis is "exact" where its group has one copy and, if certified, would be so
-    in a test of the one-copy groups alone: a list that is long because of copied pictures, for which controls of one
-    copy stand on an assumption, is no exact ground for a single one. `exact` False, where the split was not drawn at
-    random, makes every basis "assumption-based". Raises ValueError where a group is tested twice (best-of-members
-    inflates p).
+    and nothing is certified. A finding's basis is "exact" where its group has one copy, or is a canary, and, if
+    certified, would be so in a test of the one-copy groups alone: a list that is long because of copied pictures, for
+    which controls of one copy stand on an assumption, is no exact ground for a single one. `exact` False, where the
+    split was not drawn at random, makes every basis "assumption-based". `matched` controls give the matched p. Raises
+    ValueError where a group is tested twice (best-of-members inflates p).
     """
     _refuse_twice(tested)
-    parts = [_family([t for t in tested if t.family == family], fdr, closest, exact) for family in FAMILIES]
+    rule = _Rule(fdr, closest, matched, exact)
+    parts = [_family([t for t in tested if t.family == family], rule) for family in FAMILIES]
     findings = [finding for part in parts for finding in part.findings]
+    asked = [t for t in tested if t.family == "asked"]
     return Certified(
         findings=sorted(findings, key=lambda finding: (_t(finding), finding.group)),
         tests=dict(zip(FAMILIES, (part.test for part in parts), strict=True)),
         controls_n=sum(part.test.n_controls for part in parts),
         controls_certified=sum(part.controls_certified for part in parts),
-        sensitivity={group: gamma for part in parts for group, gamma in part.sensitivity.items()},
+        at_all=at_all(asked, rule.closest),
+        balance=_balance(asked, rule.matched),
+    )
+
+
+def at_all(tested: Sequence[Tested], closest: float) -> AtAll:
+    """Count who is within `closest` on both sides, and weigh it by permuting the labels."""
+    within = np.array([t.counted(closest) <= closest for t in tested], np.bool_)
+    picture = np.array([t.side == "picture" for t in tested], np.bool_)
+    copies = np.array([t.copies for t in tested], np.int64)
+    both = np.isin(copies, np.intersect1d(copies[picture], copies[~picture]))
+    able = bool(picture.any() and (~picture).any())
+    return AtAll(
+        pictures=int(picture.sum()),
+        pictures_within=int(within[picture].sum()),
+        controls=int((~picture).sum()),
+        controls_within=int(within[~picture].sum()),
+        comparable=int((picture & both).sum()),
+        p_value=exactly.permutation_p(within, picture, copies) if able else None,
+        p_pooled=exactly.permutation_p(within, picture, np.zeros_like(copies)) if able else None,
     )
 
 
@@ -129,45 +206,97 @@ class _Part:
     findings: list[Finding]
     test: Test
     controls_certified: int
-    sensitivity: dict[str, float]
 
 
-def _family(tested: Sequence[Tested], fdr: float, closest: float, exact: bool) -> _Part:
+def _family(tested: Sequence[Tested], rule: _Rule) -> _Part:
     pictures, controls = _side(tested, "picture"), _side(tested, "control")
-    t, null = _distances(pictures), _distances(controls)
-    judged = _judged(pictures, null, fdr, closest, exact)
-    gammas = stats.sensitivities(t, null, alpha=fdr, closest=closest)
+    t, null = _distances(pictures, rule.closest), _distances(controls, rule.closest)
+    judged = _judged(pictures, controls, rule) if controls else [_finding(picture) for picture in pictures]
     return _Part(
-        findings=judged + [_finding(control, exact=exact) for control in controls],
-        test=test_of(len(t), len(null), int((null <= closest).sum()), fdr=fdr),
-        controls_certified=int(stats.certified_if_added(t, null, alpha=fdr, closest=closest).sum()),
-        sensitivity={f.group: float(gamma) for f, gamma in zip(judged, gammas, strict=True) if f.certified},
+        findings=judged + [_finding(control) for control in controls],
+        test=test_of(len(t), len(null), int((null <= rule.closest).sum()), fdr=rule.fdr),
+        controls_certified=int(stats.certified_if_added(t, null, alpha=rule.fdr, closest=rule.closest).sum()),
     )
 
 
-def _judged(pictures: Sequence[Tested], null: Reals, fdr: float, closest: float, exact: bool) -> list[Finding]:
-    if not len(null):
-        return [_finding(picture, exact=exact) for picture in pictures]
-    t = _distances(pictures)
-    p, q = stats.conformal_p(t, null), stats.conformal_q(t, null, closest)
-    certified = (q <= fdr) & (t <= closest)
-    alone = _stands_alone(pictures, null, fdr, closest)
+def _judged(pictures: Sequence[Tested], controls: Sequence[Tested], rule: _Rule) -> list[Finding]:
+    t, null = _distances(pictures, rule.closest), _distances(controls, rule.closest)
+    p, q = stats.conformal_p(t, null), stats.conformal_q(t, null, rule.closest)
+    certified = (q <= rule.fdr) & (t <= rule.closest)
+    gammas = stats.sensitivities(t, null, alpha=rule.fdr, closest=rule.closest)
+    exact = rule.exact & (_stands_alone(pictures, null, rule) | ~certified)
+    matched, twins = _matched(pictures, controls, rule), _twin_p(pictures, controls)
     return [
-        _finding(picture, float(p[i]), float(q[i]), bool(certified[i]), exact and (alone[i] or not certified[i]))
-        for i, picture in enumerate(pictures)
+        replace(
+            _finding(picture),
+            p_value=float(p[k]),
+            q_value=float(q[k]),
+            certified=bool(certified[k]),
+            basis="exact" if exact[k] and _single(picture) else "assumption-based",
+            sensitivity=float(gammas[k]) if certified[k] else None,
+            matched_p=matched[k],
+            twin_p=twins[k],
+        )
+        for k, picture in enumerate(pictures)
     ]
 
 
-def _stands_alone(pictures: Sequence[Tested], null: Reals, fdr: float, closest: float) -> NDArray[np.bool_]:
+def _stands_alone(pictures: Sequence[Tested], null: Reals, rule: _Rule) -> NDArray[np.bool_]:
     """Tell which pictures have one copy and q <= `fdr` in a test of the one-copy groups alone."""
-    stands = np.array([picture.copies == 1 for picture in pictures], np.bool_)
-    stands[stands] = stats.conformal_q(_distances(pictures)[stands], null, closest) <= fdr
+    stands = np.array([_single(picture) for picture in pictures], np.bool_)
+    t = _distances(pictures, rule.closest)[stands]
+    stands[stands] = stats.conformal_q(t, null, rule.closest) <= rule.fdr
     return stands
 
 
-def _finding(
-    tested: Tested, p: float | None = None, q: float | None = None, certified: bool = False, exact: bool = True
-) -> Finding:
+def _single(tested: Tested) -> bool:
+    """Tell whether controls are like this in everything but training: one copy, or a coin decided."""
+    return tested.copies == 1 or tested.family == "canary"
+
+
+def _matched(pictures: Sequence[Tested], controls: Sequence[Tested], rule: _Rule) -> list[float | None]:
+    known, null = _known(pictures), [c for c in controls if c.covariates is not None]
+    if not known or not null:
+        return [None] * len(pictures)
+    x, y = _covariates([pictures[k] for k in known]), _covariates(null)
+    nearest = matching.nearest_controls(x, y, min(rule.matched, len(null)))
+    t = _distances([pictures[k] for k in known], rule.closest)
+    found = dict(zip(known, matching.matched_p(t, _distances(null, rule.closest), nearest), strict=True))
+    return [float(found[k]) if k in found else None for k in range(len(pictures))]
+
+
+def _balance(tested: Sequence[Tested], matched: int) -> list[Balance]:
+    pictures = [t for t in _side(tested, "picture") if t.covariates is not None]
+    controls = [t for t in _side(tested, "control") if t.covariates is not None]
+    if not pictures or not controls:
+        return []
+    x, y = _covariates(pictures), _covariates(controls)
+    differences = matching.balance(x, y, matching.nearest_controls(x, y, min(matched, len(y))))
+    return [Balance(name, float(a), float(b)) for name, (a, b) in zip(NAMES, differences, strict=True)]
+
+
+def _known(tested: Sequence[Tested]) -> list[int]:
+    return [k for k, t in enumerate(tested) if t.covariates is not None]
+
+
+def _covariates(tested: Sequence[Tested]) -> Reals:
+    return np.array([t.covariates for t in tested], np.float64)
+
+
+def _twin_p(pictures: Sequence[Tested], controls: Sequence[Tested]) -> list[float | None]:
+    """Rank how much nearer the model comes than its twin among the same of the controls."""
+    if any(t.twin is None for t in (*pictures, *controls)):
+        return [None] * len(pictures)
+    nearer, null = ([_behind_twin(t) for t in side] for side in (pictures, controls))
+    return [float(p) for p in stats.conformal_p(np.array(nearer, np.float64), np.array(null, np.float64))]
+
+
+def _behind_twin(tested: Tested) -> float:
+    """Return T - T_twin, the smaller the stronger."""
+    return min(tested.statistic, FURTHEST) - min(inf if tested.twin is None else tested.twin, FURTHEST)
+
+
+def _finding(tested: Tested) -> Finding:
     best = tested.best
     return Finding(
         family=tested.family,
@@ -182,22 +311,23 @@ def _finding(
         tiled=best.tiled if best else None,
         round_trip=best.round_trip if best else None,
         ratio=best.ratio if best else None,
-        p_value=p,
-        q_value=q,
-        certified=certified,
-        basis="exact" if exact and tested.copies == 1 else "assumption-based",
+        p_value=None,
+        q_value=None,
+        certified=False,
+        basis="exact" if _single(tested) else "assumption-based",
+        twin=None if tested.twin is None or isinf(tested.twin) else tested.twin,
     )
 
 
 def _rates(family: Family, findings: Sequence[Finding], fdr: float, closest: float) -> Iterator[Rate]:
     pictures = [f for f in findings if f.family == family and f.side == "picture"]
-    null = np.array([_t(f) for f in findings if f.family == family and f.side == "control"], np.float64)
-    t = np.array([_t(f) for f in pictures], np.float64)
+    controls = [f for f in findings if f.family == family and f.side == "control"]
+    t, null = (np.array([counted(f, closest) for f in side], np.float64) for side in (pictures, controls))
     added = stats.certified_if_added(t, null, alpha=fdr, closest=closest)
     for tier, of_tier in _tiers(family, pictures):
         certified = [f.certified for f in of_tier]
         yield _rate(f"{family} groups certified", tier, certified, [bool(c) for c in added])
-        within = [_t(f) <= closest for f in of_tier]
+        within = [counted(f, closest) <= closest for f in of_tier]
         yield _rate(f"{family} groups within tau", tier, within, [bool(c) for c in null <= closest])
 
 
@@ -236,12 +366,17 @@ def _side(tested: Iterable[Tested], side: Literal["picture", "control"]) -> list
     return [t for t in tested if t.side == side]
 
 
-def _distances(tested: Sequence[Tested]) -> Reals:
-    return np.array([statistic(t.best) if t.best else inf for t in tested], np.float64)
+def _distances(tested: Sequence[Tested], closest: float) -> Reals:
+    return np.array([t.counted(closest) for t in tested], np.float64)
 
 
 def _t(finding: Finding) -> float:
     return inf if finding.statistic is None else finding.statistic
+
+
+def counted(finding: Finding, closest: float) -> float:
+    """Return T of a finding as it is tested: +inf where the twin reproduces the picture too."""
+    return inf if finding.twin is not None and finding.twin <= closest else _t(finding)
 
 
 def _refuse_twice(tested: Sequence[Tested]) -> None:

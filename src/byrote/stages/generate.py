@@ -28,9 +28,9 @@ SMALL = 128 * 128
 """Up to so many pixels a sample is kept decoded too: to decode it again in later stages costs more than they do."""
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def open_model(uri: str, options: Options, base: Path) -> Model:
-    """Open a model once in a process."""
+    """Open a model, and its twin, once in a process."""
     return models.open(uri, options, relative_to=base)
 
 

@@ -1,20 +1,42 @@
-"""Fill `prompts`: who is asked, and under which caption. One caption and one member a group, drawn beforehand."""
+"""Fill `prompts`: who is asked, and in which words. One caption and one member a group, drawn beforehand."""
 
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from byrote.corpus import Corpus
-from byrote.domain import Group, Picture, Prompt, Side
+from byrote.domain import Group, Picture, Prompt, Rung, Side, Stratum
 from byrote.engine import Part
-from byrote.plan import PromptsPlan
+from byrote.plan import LadderPlan, PromptsPlan
 from byrote.stages import Desk, Failed
+from byrote.stages.ladder import Texts, check_texts, climb
 from byrote.store import Recipe, Store
 
-Stratum = Literal["top", "random", "control"]
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Everything that decides who is asked, and how.
+
+    `claims` are digests of pictures that somebody named before sampling, `canaries` those that a coin placed: both are
+    asked in any case. `users` are ordinary users' prompts, `texts` rewordings by (caption, rung).
+    """
+
+    plan: PromptsPlan
+    takes_text: bool = True
+    ladder: LadderPlan = field(default_factory=LadderPlan)
+    claims: tuple[str, ...] = ()
+    canaries: frozenset[str] = frozenset()
+    users: tuple[str, ...] = ()
+    texts: Texts = field(default_factory=dict)
+    texts_file: Path = Path("texts.csv")
+
+    @property
+    def climbs(self) -> bool:
+        """Tell whether any rung but the caption itself is asked."""
+        return self.ladder.rungs != ("caption",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +47,25 @@ class _Candidate:
     members: tuple[tuple[str, str], ...]  # (digest, caption)
 
 
-def recipe(groups: Recipe, plan: PromptsPlan, takes_text: bool) -> Recipe:
-    """Return the recipe of the prompts. `takes_text` False asks a model that knows no captions."""
-    knobs = {"top": plan.top, "random": plan.random, "controls": plan.controls, "seed": plan.seed}
-    return Recipe.of("prompts", {"groups": groups.digest, "plan": knobs, "takes_text": takes_text})
+def recipe(groups: Recipe, wanted: Wanted) -> Recipe:
+    """Return the recipe of the prompts."""
+    more: dict[str, object] = {}
+    if wanted.climbs:
+        told = [list(wanted.users), sorted([*key, text] for key, text in wanted.texts.items())]
+        more["ladder"] = {"rungs": list(wanted.ladder.rungs), "none": wanted.ladder.none, "texts": _digest(told)}
+    if wanted.claims or wanted.canaries:
+        more["named"] = {"claims": sorted(wanted.claims), "canaries": _digest(sorted(wanted.canaries))}
+    about = {"groups": groups.digest, "plan": asdict(wanted.plan), "takes_text": wanted.takes_text}
+    return Recipe.of("prompts", about | more)
 
 
-def run(desk: Desk, corpus: Corpus, groups: Recipe, plan: PromptsPlan, takes_text: bool) -> list[Failed]:
+def run(desk: Desk, corpus: Corpus, groups: Recipe, wanted: Wanted) -> list[Failed]:
     """Draw the prompts."""
-    made = recipe(groups, plan, takes_text)
-    work = Ask(desk.store.root, corpus.root, groups, plan, takes_text)
-    return desk.fill(made, work, [Part("00000", items=plan.top + plan.random + plan.controls)], "prompts")
+    plan = wanted.plan
+    work = Ask(desk.store.root, corpus.root, groups, wanted)
+    return desk.fill(
+        recipe(groups, wanted), work, [Part("00000", items=plan.top + plan.random + plan.controls)], "prompts"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,34 +75,66 @@ class Ask:
     root: Path
     corpus: Path
     groups: Recipe
-    plan: PromptsPlan
-    takes_text: bool
+    wanted: Wanted
 
     def __call__(self, part: Part) -> None:
         """Do the one part."""
         corpus = Corpus(self.corpus)
-        rows = draw(corpus.store.read_all(Group, self.groups), corpus.pictures, self.plan, self.takes_text)
-        Store(self.root).write(recipe(self.groups, self.plan, self.takes_text), part.name, rows, Prompt)
+        rows = draw(corpus.store.read_all(Group, self.groups), corpus.pictures, self.wanted)
+        Store(self.root).write(recipe(self.groups, self.wanted), part.name, rows, Prompt)
 
 
-def draw(groups: Iterable[Group], pictures: Iterable[Picture], plan: PromptsPlan, takes_text: bool) -> list[Prompt]:
-    """Choose the most-copied groups, a random draw over the rest, and control captions.
+def draw(groups: Iterable[Group], pictures: Iterable[Picture], wanted: Wanted) -> list[Prompt]:
+    """Choose whom to ask: the most-copied groups, a random draw over the rest, who was named, and controls.
 
     Only groups with a caption can be asked. For a model that takes no text there is nobody to ask: as many prompts
-    without text are returned as the plan has prompts, and they stand for no group.
+    without text are returned as the plan has prompts, and they stand for no group. Captions come first, then the other
+    rungs of the ladder. Raises PlanError where the plan's own texts leave somebody out.
     """
-    if not takes_text:
+    plan = wanted.plan
+    if not wanted.takes_text:
         count = plan.top + plan.random + plan.controls
-        return [Prompt(k, "", "", "picture", "random", 0, None) for k in range(count)]
-    candidates = _candidates(groups, pictures)
-    ours = [c for c in candidates if c.side == "picture"]
-    theirs = [c for c in candidates if c.side == "control"]
-    by_copies = sorted(ours, key=lambda c: (-c.copies, _dice(plan.seed, "top", c.group)))
-    top, rest = by_copies[: plan.top], by_copies[plan.top :]
+        return [_free(k, "none", None) for k in range(count)]
+    asked = [_prompt(k, stratum, c, wanted) for k, (stratum, c) in enumerate(_chosen(groups, pictures, wanted))]
+    if not asked:
+        return []
+    check_texts(wanted.texts_file, [prompt.text or "" for prompt in asked], wanted.texts)
+    return asked + _other_rungs(asked, wanted)
+
+
+def _chosen(groups: Iterable[Group], pictures: Iterable[Picture], wanted: Wanted) -> list[tuple[Stratum, _Candidate]]:
+    plan, candidates = wanted.plan, _candidates(groups, pictures)
+    named = [c for c in candidates if _holds(c, wanted.canaries)]
+    rest = _without(candidates, named)
+    ours = sorted((c for c in rest if c.side == "picture"), key=lambda c: (-c.copies, _dice(plan.seed, "top", c.group)))
+    theirs = [c for c in rest if c.side == "control"]
+    top, others = ours[: plan.top], ours[plan.top :]
+    drawn = _first(others, plan.random, plan.seed, "random")
+    claimed = [c for c in _without(others, drawn) if _holds(c, frozenset(wanted.claims))]
     chosen: list[tuple[Stratum, _Candidate]] = [("top", c) for c in top]
-    chosen += [("random", c) for c in _first(rest, plan.random, plan.seed, "random")]
-    chosen += [("control", c) for c in _first(theirs, plan.controls, plan.seed, "control")]
-    return [_prompt(number, stratum, c, plan.seed) for number, (stratum, c) in enumerate(chosen)]
+    chosen += [("random", c) for c in drawn]
+    chosen += [("claim", c) for c in claimed]
+    chosen += [("canary", c) for c in named]
+    return chosen + [("control", c) for c in _first(theirs, plan.controls, plan.seed, "control")]
+
+
+def _other_rungs(asked: Sequence[Prompt], wanted: Wanted) -> list[Prompt]:
+    """Ask the same groups in other words, then ask for nobody."""
+    rows: list[Prompt] = []
+    for prompt in asked:
+        for rung, text in climb(prompt.text or "", wanted.ladder, wanted.texts):
+            number = len(asked) + len(rows)
+            rows.append(
+                Prompt(number, prompt.group, prompt.digest, prompt.side, prompt.stratum, prompt.copies, rung, text)
+            )
+    free: list[tuple[Rung, str | None]] = [("users", text) for text in wanted.users]
+    free += [("none", None)] * (wanted.ladder.none if "none" in wanted.ladder.rungs else 0)
+    first = len(asked) + len(rows)
+    return rows + [_free(first + k, rung, text) for k, (rung, text) in enumerate(free)]
+
+
+def _free(number: int, rung: Rung, text: str | None) -> Prompt:
+    return Prompt(number, "", "", "picture", "free", 0, rung, text)
 
 
 def _candidates(groups: Iterable[Group], pictures: Iterable[Picture]) -> list[_Candidate]:
@@ -88,15 +150,30 @@ def _candidates(groups: Iterable[Group], pictures: Iterable[Picture]) -> list[_C
     return [_Candidate(*key, tuple(sorted(said))) for key, said in sorted(members.items()) if said]
 
 
+def _holds(candidate: _Candidate, digests: frozenset[str]) -> bool:
+    return any(digest in digests for digest, _ in candidate.members)
+
+
+def _without(candidates: Iterable[_Candidate], gone: Iterable[_Candidate]) -> list[_Candidate]:
+    groups = {c.group for c in gone}
+    return [c for c in candidates if c.group not in groups]
+
+
 def _first(candidates: Sequence[_Candidate], count: int, seed: int, what: str) -> list[_Candidate]:
     return sorted(candidates, key=lambda c: _dice(seed, what, c.group))[:count]
 
 
-def _prompt(number: int, stratum: Stratum, c: _Candidate, seed: int) -> Prompt:
-    digest, caption = c.members[_dice(seed, "member", c.group) % len(c.members)]
-    return Prompt(number, c.group, digest, c.side, stratum, c.copies, caption)
+def _prompt(number: int, stratum: Stratum, c: _Candidate, wanted: Wanted) -> Prompt:
+    """Ask for one member under its caption: the one that was named, else one by dice."""
+    members = [member for member in c.members if member[0] in wanted.claims] or c.members
+    digest, caption = members[_dice(wanted.plan.seed, "member", c.group) % len(members)]
+    return Prompt(number, c.group, digest, c.side, stratum, c.copies, "caption", caption)
 
 
 def _dice(seed: int, what: str, group: str) -> int:
     """Return 64 random bits that depend on the seed, what is drawn and the group only."""
     return int.from_bytes(hashlib.sha256(f"{seed} {what} {group}".encode()).digest()[:8])
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,310 @@
+"""The page: one file of HTML that needs no other file, no network and no script."""
+
+import json
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from byrote import images
+from byrote.domain import RGB, Family, Finding
+from byrote.kernels import stats
+from byrote.stages.certify import FAMILIES
+from byrote.stages.report import words
+from byrote.stages.report.data import Evidence, Shown, plain
+from byrote.stages.report.figures import by_name, curves
+
+SHOWN = 200
+
+
+CONTROLS_SHOWN = 6
+
+
+BLUR = 4
+FAMILY_NAMES = {"asked": "asked by their own caption", "unasked": "not asked", "canary": "canaries"}
+
+
+SMALL = 192
+
+
+LARGE = 512
+
+
+def as_html(evidence: Evidence, *, reveal: bool) -> str:
+    """Return one page that needs no other file, no network and no script."""
+    shown = _gallery(evidence.findings)
+    cards = [(one.finding.certified, _card(evidence, one, place, reveal)) for place, one in shown]
+    beside = list(enumerate(evidence.nearest_controls[:CONTROLS_SHOWN], 1))
+    return _template().render(
+        e=evidence,
+        reveal=reveal,
+        blur=BLUR,
+        answer=_answer(evidence),
+        tiles=_tiles(evidence),
+        caveats=_caveats(evidence),
+        certified=[card for certified, card in cards if certified],
+        others=[card for certified, card in cards if not certified],
+        left_out=len(evidence.findings) - len(shown),
+        controls=[_card(evidence, one, place, reveal) for place, one in beside],
+        families=[(family, evidence.tests[family]) for family in FAMILIES if _held(evidence, family)],
+        family_names=FAMILY_NAMES,
+        rates=by_name(evidence.rates),
+        curves=curves(evidence),
+        plan=_toml(evidence.plan),
+        seeds=evidence.plan.get("generate", {}).get("seeds"),
+    )
+
+
+def _held(e: Evidence, family: Family) -> bool:
+    return family in e.tests and (family != "canary" or e.tests[family].m > 0)
+
+
+def _gallery(findings: Sequence[Shown]) -> list[tuple[int, Shown]]:
+    """Choose whom the page has room for: certified before others, each with its place in the whole list, from 1."""
+    order = sorted(enumerate(findings, 1), key=lambda placed: not placed[1].finding.certified)
+    return order[:SHOWN]
+
+
+def _answer(e: Evidence) -> str:
+    """Say in a sentence what was found, and no more than that."""
+    family, m = _main(e)
+    tested = f"{words.count(m, 'picture')} {'asked for' if family == 'asked' else 'tested'}"
+    certified, unasked = e.certified(family), e.certified("unasked") if family == "asked" else 0
+    if not e.calibrated:
+        return (
+            f"Uncalibrated: {_uncalibrated(e)}. Of {tested}, {words.or_none(_near(e))} came back within the distance "
+            f"\u03c4 = {e.tau:g}, which alone says nothing of training."
+        )
+    if certified + unasked == 0:
+        return f"None of {tested} is certified as reproduced{_bound(e)}."
+    also = f"; so {words.are(unasked)} {unasked:,} not asked for" if unasked else ""
+    controls = f"{words.count(e.controls.n, 'control')}, never trained on"
+    return (
+        f"{words.or_none(certified).capitalize()} of {tested} {words.are(certified)} certified as reproduced{also}; "
+        f"of {controls}, the same rule certifies {words.or_none(e.controls.certified)}."
+    )
+
+
+def _uncalibrated(e: Evidence) -> str:
+    if e.controls.n:
+        return "the plan was not sealed before the first sample, so nothing can be certified"
+    return "without controls nothing can be certified"
+
+
+def _main(e: Evidence) -> tuple[Family, int]:
+    """Return the family that the answer is about, and its size: a model without text has nobody asked for."""
+    asked, unasked = (e.tests[family].m if family in e.tests else 0 for family in ("asked", "unasked"))
+    return ("asked", asked) if asked or not unasked else ("unasked", unasked)
+
+
+def _bound(e: Evidence) -> str:
+    """Bound what the random draw leaves open; a draw of the most-copied bounds nothing."""
+    if e.drawn is None or e.drawn.n == 0:
+        return ""
+    d = e.drawn
+    return (
+        f"; {d.k:,} of {d.n:,} drawn at random came back within \u03c4, so at most {words.percent(d.high)} "
+        f"({words.percent(d.level)} interval) of the pictures like them do, at as many samples each"
+    )
+
+
+def _caveats(e: Evidence) -> list[str]:
+    """List what a reader must know before believing the answer: what is unsure comes before what is found."""
+    said = list(e.warnings)
+    if e.calibrated and not any(shown.finding.certified for shown in e.findings):
+        said += _weakness(e)
+    if (e.calibrated or not e.controls.n) and not (e.sealed and e.sealed.before_sampling):
+        said.append(
+            "The plan was not sealed before the first sample: thresholds may have been chosen after seeing results."
+        )
+    if e.controls.certified:
+        said.append(
+            f"{words.count(e.controls.certified, 'control')} of {e.controls.n:,}, never trained on, would be certified "
+            "by the same rule: a finding can come about without training."
+        )
+    return said
+
+
+def _weakness(e: Evidence) -> list[str]:
+    """Say what could have gone unseen; `Test` says what its `k_needed` promises."""
+    test = e.tests.get(_main(e)[0])
+    if test is None or test.k_needed is None:
+        return []
+    least = stats.findings_needed(test.m, test.n_controls, 0, e.fdr)
+    if least > test.m:
+        return ["This audit could not have certified anything: it has too few controls for the pictures that it tests."]
+    if test.k_needed == 1:
+        return []
+    few = f"fewer than {least:,} could not have been certified at all; " if least > 1 else ""
+    many = f"{test.k_needed:,} or more always" if test.k_needed <= test.m else "none with certainty"
+    return [f"Of the pictures within \u03c4, {few}{many} would have been. More controls would lower that."]
+
+
+def _tiles(e: Evidence) -> list[tuple[str, str]]:
+    """Return the numbers that the answer rests on, each with its words."""
+    family, m = _main(e)
+    leaning = sum(s.finding.certified and s.finding.basis != "exact" for s in e.findings)
+    tested = "asked pictures" if family == "asked" else "pictures"
+    told = [(f"{e.certified(family):,} / {m:,}", f"{tested} certified")]
+    if leaning:
+        told.append((f"{leaning:,}", "certified findings that rest on an assumption"))
+    if e.controls.n:
+        told.append(
+            (f"{e.controls.certified:,} / {e.controls.n:,}", "controls, never trained on, certified by that rule")
+        )
+    told.append((f"{_near(e):,}", f"{tested} within \u03c4 = {e.tau:g}, whatever the controls say"))
+    if e.calibrated and family in e.tests:
+        told.append(
+            (words.whole(e.tests[family].k_needed), "pictures within \u03c4 from which on all of them are certified")
+        )
+    return told
+
+
+def _near(e: Evidence) -> int:
+    family, _ = _main(e)
+    return int((e.statistics[family].pictures <= e.tau).sum()) if family in e.statistics else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """An image of the page: a data URI, the percentages of a square that it fills, and whether pixels stay visible."""
+
+    src: Markup
+    width: float
+    height: float
+    crisp: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A finding as the page shows it; texts that are hidden are already gone."""
+
+    place: int
+    kind: str
+    badge: str
+    picture: Frame | None
+    sample: Frame | None
+    caption: str
+    prompt: str
+    where: str
+    family: str
+    facts: list[tuple[str, str]]
+    seed: str
+    others: int
+    picture_digest: str
+    sample_digest: str
+
+
+def _card(e: Evidence, shown: Shown, place: int, reveal: bool) -> Card:
+    f = shown.finding
+    kind, badge = _badge(f)
+    return Card(
+        place=place,
+        kind=kind,
+        badge=badge,
+        picture=_frame(e.picture_image(f.digest), reveal),
+        sample=None if f.sample is None else _frame(e.sample_image(f.sample), reveal),
+        caption=_private(shown.caption, "no caption", reveal),
+        prompt=_private(shown.prompt, "no text", reveal),
+        where=_private(_places(shown.where), "unknown", reveal),
+        family="its own caption was not asked" if f.family == "unasked" else "its own caption was asked",
+        facts=_facts(f, e.tau),
+        seed=next((str(seed) for seed, digest in shown.samples if digest == f.sample), "\u2014"),
+        others=max(0, len(shown.samples) - 1),
+        picture_digest=words.short(f.digest),
+        sample_digest=words.short(f.sample) if f.sample else "\u2014",
+    )
+
+
+def _badge(f: Finding) -> tuple[str, str]:
+    if f.side == "control":
+        return "control", "control: never trained on"
+    if not f.certified:
+        return "open", "not certified"
+    return ("exact", "certified: exact") if f.basis == "exact" else ("leaning", "certified: assumption-based")
+
+
+def _facts(f: Finding, tau: float) -> list[tuple[str, str]]:
+    within = "" if f.statistic is None else (" \u2264 \u03c4" if f.statistic <= tau else " > \u03c4")
+    return [
+        ("T", words.distance(f.statistic) + within),
+        ("tiled", words.distance(f.tiled)),
+        ("RMS", words.distance(f.rms)),
+        ("round trip", words.distance(f.round_trip)),
+        ("ratio", words.distance(f.ratio)),
+        ("copies", f"{f.copies:,}"),
+        ("p", words.chance(f.p_value)),
+        ("q", words.chance(f.q_value)),
+    ]
+
+
+def _frame(image: RGB | None, reveal: bool) -> Frame | None:
+    if image is None:
+        return None
+    longest = max(image.shape[:2])
+    height, width = (round(100 * side / longest, 2) for side in image.shape[:2])
+    return Frame(_uri(image if reveal else blurred(image)), width, height, crisp=reveal and longest <= SMALL)
+
+
+def _uri(image: RGB) -> Markup:
+    """Keep every pixel of a small image; show a large one at no more than 512 pixels, as a JPEG."""
+    small = max(image.shape[:2]) <= SMALL
+    kind, data = ("png", images.encode_png(image)) if small else ("jpeg", images.preview(image, LARGE))
+    return Markup(f"data:image/{kind};base64,{b64encode(data).decode()}")
+
+
+def blurred(image: RGB) -> RGB:
+    """Average an image down to at most 4 x 4 colours: our number; nobody measured what can still be told from them."""
+    height, width = image.shape[:2]
+    return images.resize(image, min(BLUR, width), min(BLUR, height))
+
+
+def _private(text: str | None, missing: str, reveal: bool) -> str:
+    return missing if text is None else (words.clean(text) if reveal else "hidden")
+
+
+def _places(where: Sequence[str]) -> str | None:
+    if not where:
+        return None
+    return where[0] + (f" and {len(where) - 1:,} more" if len(where) > 1 else "")
+
+
+def _finalize(value: Any) -> Any:
+    """Clean whatever the page prints, so that no text gets there by another way."""
+    return value if isinstance(value, Markup) else words.clean(str(value), words.LINE)
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("byrote.stages"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "whole": words.whole,
+        "chance": words.chance,
+        "seconds": words.seconds,
+        "percent": words.percent,
+    }
+    return environment.get_template("report.html")
+
+
+def _toml(plan: Mapping[str, Any]) -> list[list[str]]:
+    """Return the plan as audit.toml has it, the lines of each section."""
+    top = [_knob(key, value) for key, value in plan.items() if not isinstance(value, Mapping)]
+    sections = [(key, value) for key, value in plan.items() if isinstance(value, Mapping)]
+    return [top, *([f"[{name}]", *(_knob(key, value) for key, value in knobs.items())] for name, knobs in sections)]
+
+
+def _knob(key: str, value: Any) -> str:
+    return (
+        f"# {key} =   # the model's own" if value is None else f"{key} = {json.dumps(plain(value), ensure_ascii=False)}"
+    )

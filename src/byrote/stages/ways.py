@@ -1,0 +1,129 @@
+"""Which rung of the ladder brings a picture out, and in how many samples."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from byrote.domain import RUNGS, Finding, Match, Prompt, Rate, Rung, Side
+from byrote.kernels.stats import clopper_pearson
+from byrote.stages.certify import LEVEL, statistic
+
+BY_PROMPT = "prompts of ordinary users that bring one within tau"
+BY_SAMPLE = "samples asked for with no text that come within tau of one"
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """The least contrived rung that brings a picture within tau: in `hits` of `samples` samples of that rung.
+
+    `samples` counts the picture's own prompt on that rung, or all samples of a rung that asks for nobody. It is None
+    where only prompts of other pictures brought it: they are known because they did, so a share would mislead.
+    """
+
+    rung: Rung
+    hits: int
+    samples: int | None
+
+
+class Hits:
+    """The samples within tau of each group: every (prompt, index), once."""
+
+    def __init__(self, matches: Iterable[Match], prompts: Sequence[Prompt], closest: float, seeds: int) -> None:
+        self._prompts = {prompt.number: prompt for prompt in prompts}
+        self._seeds = seeds
+        self._groups: dict[str, set[tuple[int, int]]] = defaultdict(set)
+        self._sides: dict[str, Side] = {}
+        for row in matches:
+            if statistic(row) <= closest:
+                self._groups[row.group].add((row.prompt, row.index))
+                self._sides[row.group] = row.side
+
+    def way(self, group: str) -> Way | None:
+        """Return the least contrived way to a group, or None where no sample is within tau."""
+        by_rung = self._by_rung(group)
+        for rung in RUNGS:
+            if by_rung[rung]:
+                return self._way(group, rung, by_rung[rung])
+        return None
+
+    def own(self, group: str, rung: Rung) -> int:
+        """Count the samples within tau that the group's own prompt on a rung gave."""
+        return sum(self._prompts[number].group == group for number, _ in self._by_rung(group)[rung])
+
+    def every(self, side: Side) -> list[int]:
+        """Count the samples within tau of each group of a side that has any."""
+        return [len(found) for group, found in self._groups.items() if self._sides[group] == side]
+
+    def prompts(self, rung: Rung, side: Side) -> set[int]:
+        """Return the prompts of a rung that bring any group of a side within tau."""
+        return {number for number, _ in self.samples(rung, side)}
+
+    def samples(self, rung: Rung, side: Side) -> set[tuple[int, int]]:
+        """Return the samples of a rung that are within tau of any group of a side."""
+        ours = (found for group, found in self._groups.items() if self._sides[group] == side)
+        return {at for found in ours for at in found if self._prompts[at[0]].rung == rung}
+
+    def _by_rung(self, group: str) -> Mapping[Rung, list[tuple[int, int]]]:
+        rows: dict[Rung, list[tuple[int, int]]] = defaultdict(list)
+        for at in self._groups.get(group, ()):
+            rows[self._prompts[at[0]].rung].append(at)
+        return rows
+
+    def _way(self, group: str, rung: Rung, found: Sequence[tuple[int, int]]) -> Way:
+        own = [at for at in found if self._prompts[at[0]].group == group]
+        if own:
+            return Way(rung, len(own), self._seeds)
+        asked = sum(prompt.rung == rung for prompt in self._prompts.values())
+        nobody = all(not self._prompts[number].group for number, _ in found)
+        return Way(rung, len(found), asked * self._seeds if nobody else None)
+
+
+def with_ways(findings: Iterable[Finding], hits: Hits) -> list[Finding]:
+    """Add to every finding the least contrived rung that brings its picture within tau."""
+    out = []
+    for finding in findings:
+        way = hits.way(finding.group)
+        out.append(
+            finding if way is None else replace(finding, rung=way.rung, rung_hits=way.hits, rung_samples=way.samples)
+        )
+    return out
+
+
+def rung_rates(prompts: Sequence[Prompt], hits: Hits, seeds: int) -> list[Rate]:
+    """Return what each rung brings out, with exact intervals and control twins.
+
+    On a rung that asks for groups: the share of pictures that their own prompt brings within tau, beside that of
+    controls. Of ordinary users' prompts: the share of prompts that bring any picture, beside any control; of samples
+    asked for with no text, the share of samples.
+    """
+    out = []
+    for rung in RUNGS:
+        asked = [prompt for prompt in prompts if prompt.rung == rung]
+        if asked:
+            out.append(_rate(rung, asked, hits, seeds))
+    return out
+
+
+def _rate(rung: Rung, asked: Sequence[Prompt], hits: Hits, seeds: int) -> Rate:
+    if rung == "users":
+        k, twin = (len(hits.prompts(rung, side)) for side in _SIDES)
+        return _share(BY_PROMPT, k, len(asked), twin, len(asked))
+    if rung == "none":
+        k, twin = (len(hits.samples(rung, side)) for side in _SIDES)
+        return _share(BY_SAMPLE, k, len(asked) * seeds, twin, len(asked) * seeds)
+    k, n, twin_k, twin_n = (
+        count
+        for side in _SIDES
+        for groups in [[p.group for p in asked if p.side == side and p.stratum != "canary"]]
+        for count in (sum(hits.own(group, rung) > 0 for group in groups), len(groups))
+    )
+    return _share(f"groups that their own prompt brings within tau: {rung}", k, n, twin_k, twin_n)
+
+
+def _share(name: str, k: int, n: int, twin_k: int, twin_n: int) -> Rate:
+    low, high = clopper_pearson(k, n, LEVEL)
+    twin = (twin_k, twin_n) if twin_n else (None, None)
+    return Rate(name, None, k, n, low, high, LEVEL, "Clopper-Pearson", *twin)
+
+
+_SIDES: tuple[Side, Side] = ("picture", "control")
