@@ -208,7 +208,8 @@ def _scene(size: int, dice: Generator) -> RGB:
     canvas = ground + (other - ground) * np.clip(ramp, 0, 1)[..., None]
     for _ in range(int(dice.integers(4, 9))):
         canvas[_shape(x, y, dice)] = dice.integers(0, 256, 3)
-    return np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
+    pixels: RGB = np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
+    return pixels
 
 
 def _shape(x: np.ndarray, y: np.ndarray, dice: Generator) -> np.ndarray:

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from byrote.cli import audits, canaries, demo
+from byrote.cli import audits, before, canaries, demo
 from byrote.errors import ByroteError
 
-FAMILIES = (demo, audits, canaries)
+FAMILIES = (demo, audits, before, canaries)
 
 
 class _Parser(argparse.ArgumentParser):

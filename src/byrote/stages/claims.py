@@ -101,11 +101,11 @@ def _judged(
         matched_p=f.matched_p if f else None,
         adjusted=adjusted,
         certified=valid and enough and near,
-        reason=_reason(f, adjusted, enough=enough, near=near, valid=valid),
+        reason=_reason(f, adjusted, named=claim.named, enough=enough, near=near, valid=valid),
     )
 
 
-def _reason(f: Finding | None, adjusted: float | None, *, enough: bool, near: bool, valid: bool) -> str:
+def _reason(f: Finding | None, adjusted: float | None, *, named: bool, enough: bool, near: bool, valid: bool) -> str:
     if f is None:
         return "not tested: its group touches both sides, or is no longer in the corpus"
     if adjusted is None:
@@ -114,4 +114,6 @@ def _reason(f: Finding | None, adjusted: float | None, *, enough: bool, near: bo
         return "the plan was changed after sampling"
     if not near:
         return "no sample is within tau" if f.twin is None else "no sample is within tau, or the twin gives it too"
-    return "excess and reproduction" if enough else "controls come as near too often"
+    if enough:
+        return "excess and reproduction"
+    return "controls come as near too often" if named else "named after sampling: Holm over everything searched"

@@ -85,6 +85,25 @@ def run(desk: Desk, look: Look, parts: Sequence[Part], model: Model) -> list[Fai
     return failed or desk.fill(tables.matches, Matches(look), parts, "samples")
 
 
+def nearest_picture(look: Look, model: Model, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return how near each image (uint8 [n, h, w, 3]) comes to its nearest picture of the training set, as T does."""
+    pool = _pool(look)
+    found = pool.nearest(pixels, look.plan.match.n + 1, look.plan.match.flip)
+    height, width = pixels.shape[1:3]
+    samples = [Sample(k, 0, 0, "", width, height, b"") for k in range(len(pixels))]
+    rows = [row for row in _measured(look, pool, samples, pixels, found) if row.side == "picture"]
+    near = sorted({row.digest for row in rows if row.tiled <= look.reach})
+    trips = dict(zip(near, model.round_trip(pool.fitted(near, width, height)) or [], strict=False))
+    best = np.full(len(pixels), np.inf)
+    for row in rows:
+        best[row.prompt] = min(best[row.prompt], row.tiled)
+        if row.digest in trips and row.tiled <= look.reach:
+            moved = align.move(trips[row.digest], _move(row))[None]
+            distance = paired_tiled(pixels[row.prompt][None], moved, tiles=look.plan.cliques.tiles)
+            best[row.prompt] = min(best[row.prompt], float(distance[0]))
+    return best
+
+
 def _near(store: Store, look: Look, model: Model) -> Iterator[Part]:
     rows = store.read_all(Match, look.tables.candidates)
     near = sorted({row.digest for row in rows if row.tiled <= look.reach})
@@ -292,6 +311,11 @@ class _Pool:
         self.groups = [row.group for row in rows]
         self.sides = [row.side for row in rows]
         self._index = Nearest(corpus.vectors(self.digests))
+
+    def fitted(self, digests: Sequence[str], width: int, height: int) -> list[RGB]:
+        """Return pictures at the size of the samples; they were measured, so they are there."""
+        found = [self.pictures.fitted(digest, width, height) for digest in digests]
+        return [image for image in found if image is not None]
 
     def nearest(self, pixels: NDArray[np.uint8], groups: int, flip: bool) -> _Nearest:
         """Return the nearest groups of each sample, seen as it is or in the mirror, exactly."""

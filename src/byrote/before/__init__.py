@@ -1,0 +1,1 @@
+"""What is done before the first sample: naming pictures, measuring tau, weighing what the audit costs and shows."""
