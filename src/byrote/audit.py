@@ -12,7 +12,7 @@ from typing import Any
 from byrote import canaries, sources
 from byrote.canaries import Canary
 from byrote.corpus import Corpus
-from byrote.domain import Clique, Family, Group, Match, Prompt, Side
+from byrote.domain import Clique, Family, Group, Match, Prompt, Sample, Side
 from byrote.engine import Part
 from byrote.kernels.matching import Separation
 from byrote.models import Model
@@ -266,6 +266,12 @@ class Audit:
     def matches(self) -> list[Match]:
         """Return the matches: only samples whose prompt has a clique have any."""
         return self.store.read_all(Match, self.recipes.look.tables.matches)
+
+    def samples(self, digests: set[str]) -> dict[str, bytes]:
+        """Return the PNG of some samples by their digests; those that are gone are left out."""
+        made = self.recipes.samples
+        rows = (row for part in self.store.parts(made) for row in self.store.read(Sample, made, part))
+        return {row.digest: row.image for row in rows if row.digest in digests}
 
     def seconds(self) -> float:
         """Add up what the parts of this audit took, on all workers."""

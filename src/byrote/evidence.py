@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from byrote import canaries, images
 from byrote.audit import Audit
-from byrote.domain import RGB, Family, Finding, Group, Match, Picture, Rate, Sample
+from byrote.domain import RGB, Family, Finding, Group, Match, Picture, Rate
 from byrote.kernels.rates import chao1, discoverable, discovered, good_turing
 from byrote.kernels.stats import clopper_pearson
 from byrote.plan import CertifyPlan
+from byrote.review import REVIEW, draw, verdicts
+from byrote.review.measure import measure
 from byrote.stages import report
 from byrote.stages.certify import FAMILIES, LEVEL, rates, statistic
 from byrote.stages.ways import rung_rates
@@ -74,6 +76,7 @@ def gather(audit: Audit) -> report.Evidence:
         discovery=_discovery(audit),
         unseen=_unseen(audit),
         canaries=_canaries(audit),
+        review=_review(audit),
     )
 
 
@@ -113,9 +116,7 @@ class _Show:
     def sample(self, digest: str) -> RGB | None:
         """Return the pixels of a sample, or None where it is gone."""
         if self._samples is None:
-            store, made = self._audit.store, self._audit.recipes.samples
-            kept = (row for part in store.parts(made) for row in store.read(Sample, made, part))
-            self._samples = {row.digest: row.image for row in kept if row.digest in self._wanted}
+            self._samples = self._audit.samples(self._wanted)
         data = self._samples.get(digest)
         return None if data is None else images.decode(data)
 
@@ -174,6 +175,15 @@ def _canaries(audit: Audit) -> Mapping[str, Any] | None:
     rows = [row for row in audit.certified.findings if row.family == "canary"]
     known = {row.digest: row.statistic for row in rows if row.statistic is not None}
     return asdict(canaries.report(audit.canaries, known, tau=audit.plan.certify.closest))
+
+
+def _review(audit: Audit) -> Mapping[str, Any] | None:
+    """Measure what people said, where pairs were drawn and judged."""
+    if not (audit.root / REVIEW / "key.json").exists():
+        return None
+    key = draw.read(audit.root / REVIEW)
+    said = verdicts.latest(audit.root / verdicts.FILE)
+    return asdict(measure(key, said)) if said else None
 
 
 def _corpus(audit: Audit) -> report.CorpusFacts:

@@ -1,0 +1,82 @@
+"""Review of one audit: draw its pairs, take verdicts, measure them."""
+
+import hashlib
+from pathlib import Path
+
+from byrote import images
+from byrote.audit import Audit
+from byrote.domain import RGB
+from byrote.errors import Incomplete
+from byrote.review import REVIEW, draw, sheets, verdicts
+from byrote.review.draw import Key
+from byrote.review.measure import Measurement, measure
+
+
+def draw_pairs(root: Path, out: Path, *, count: int, seed: int) -> tuple[Key, int]:
+    """Draw the pairs of an audit, once, and write the sheets; return the key and how many could not be shown.
+
+    The digest of the key goes into the ledger. Raises Incomplete before the audit is certified, or where pairs were
+    drawn already with other settings: drawing again until the result pleases is no measurement.
+    """
+    audit = _certified(root)
+    look = audit.recipes.look
+    key = draw.draw(audit.best().values(), tau=audit.plan.certify.closest, reach=look.reach, count=count, seed=seed)
+    with audit.store.locked():
+        if (root / REVIEW / "key.json").exists() and draw.read(root / REVIEW) != key:
+            raise Incomplete(
+                f"{root / REVIEW}: other pairs were drawn before; judge those, or take another audit folder"
+            )
+        data = draw.write(root / REVIEW, key)
+        audit.store.log("review", {"key": hashlib.sha256(data).hexdigest(), "pairs": len(key.pairs), "seed": seed})
+    found = audit.samples({pair.sample for pair in key.pairs})
+
+    def sample(digest: str) -> RGB | None:
+        return images.decode(found[digest]) if digest in found else None
+
+    return key, sheets.write(out, key, audit.corpus.pixels, sample)
+
+
+def take_verdicts(root: Path, file: Path, reviewer: str) -> tuple[int, int]:
+    """Take a filled table; return how many verdicts are new, of how many. Raises ByroteError."""
+    key = draw.read(root / REVIEW)
+    pairs = {pair.id: (pair.picture, pair.sample) for pair in key.pairs}
+    said = verdicts.read_table(file, reviewer, pairs)
+    return verdicts.add(root / verdicts.FILE, said), len(said)
+
+
+def measured(root: Path) -> Measurement:
+    """Measure what was said so far. Raises Incomplete."""
+    key = draw.read(root / REVIEW)
+    said = verdicts.latest(root / verdicts.FILE)
+    if not said:
+        raise Incomplete(f"{root}: no verdicts yet; `byrote review import {root} FILE --reviewer NAME` takes them")
+    return measure(key, said)
+
+
+def words(told: Measurement) -> str:
+    """Say a measurement in lines for a person."""
+    lines = [f"{told.drawn} candidate pairs drawn of {told.population:,}; {told.undecided} without a majority yet"]
+    if told.copies is not None:
+        total, low, high = told.copies
+        lines.append(f"copies among all candidate pairs: {total:,.0f}, {low:,} to {high:,}")
+    if told.precision is not None:
+        p = told.precision
+        lines.append(f"of the pairs within tau {p.k} of {p.n} judged are copies: {p.low:.1%} to {p.high:.1%}")
+    if told.recall is not None:
+        lines.append(f"tau holds {told.recall[0]:.1%} to {told.recall[1]:.1%} of all copies")
+    for each in told.reviewers:
+        for rate in (each.sensitivity, each.false_positives):
+            if rate is not None:
+                lines.append(f"{each.name}: {rate.name}: {rate.k} of {rate.n}, {rate.low:.1%} to {rate.high:.1%}")
+    lines += [
+        f"{a.method}'s kappa of {' and '.join(a.reviewers)}: {a.kappa:.2f} (+- {a.error:.2f})" for a in told.agreement
+    ]
+    return "\n".join(lines)
+
+
+def _certified(root: Path) -> Audit:
+    audit = Audit(root)
+    audit.plan, audit.corpus  # noqa: B018 - their errors come first
+    if not audit.store.parts(audit.recipes.certified):
+        raise Incomplete(f"{root}: nothing certified yet; `byrote run {root}` goes on to it")
+    return audit
