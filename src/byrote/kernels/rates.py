@@ -180,7 +180,7 @@ def _any_of(j: int, samples: int) -> Reals:
     i = np.arange(samples, 0, -1)
     with np.errstate(divide="ignore"):  # log 0 where there are fewer others than j
         missed = np.where(i > j, np.log1p(-np.minimum(j / i, 1.0)), -inf)
-    return -np.expm1(np.concatenate([[0.0], np.cumsum(missed)]))
+    return np.asarray(-np.expm1(np.concatenate([[0.0], np.cumsum(missed)])), np.float64)
 
 
 def _unseen(seen: int, once: int, twice: int) -> tuple[float, float]:
