@@ -154,21 +154,21 @@ def test_a_difference_is_covered_at_least_as_often_as_promised(p1, p2):
 def test_a_paired_difference_is_covered_at_least_as_often_as_promised(cells):
     rng = np.random.default_rng(3)
     held = 0
-    for row in rng.multinomial(25, cells, 1000).tolist():
-        low, high = rates.paired_difference(*row, level=0.9)
+    for _, only_first, only_second, _ in rng.multinomial(25, cells, 1000).tolist():
+        low, high = rates.paired_difference(only_first, only_second, 25, 0.9)
         held += low <= cells[1] - cells[2] <= high
     assert binomtest(held, 1000, 0.9, alternative="less").pvalue > 0.01
 
 
 def test_pairs_that_agree_narrow_a_paired_difference():
-    paired, independent = rates.paired_difference(45, 5, 0, 50), rates.difference(50, 100, 45, 100)
+    paired, independent = rates.paired_difference(5, 0, 100), rates.difference(50, 100, 45, 100)
     assert paired[0] > independent[0]
     assert paired[1] < independent[1]
 
 
 def test_a_difference_points_from_the_second_to_the_first():
     assert rates.difference(90, 100, 10, 100)[0] > 0.5
-    assert rates.paired_difference(0, 90, 10, 0)[0] > 0.5
+    assert rates.paired_difference(90, 10, 100)[0] > 0.5
 
 
 @given(st.integers(0, 20), st.integers(0, 20))
@@ -212,6 +212,7 @@ def test_the_cluster_bootstrap_covers_about_its_level():
         lambda: rates.upper_bound(3, 2),
         lambda: rates.lower_bound(-1, 2),
         lambda: rates.upper_bound(1, 2, 95.0),
+        lambda: rates.paired_difference(2, 2, 3),
         lambda: rates.discovered(ints(3), 2, ints(1)),
         lambda: rates.discovered(ints(), 2, ints(1)),
         lambda: rates.discovered(ints(1), 2, ints(3)),

@@ -137,14 +137,13 @@ def difference(k1: int, n1: int, k2: int, n2: int, level: float = 0.95) -> tuple
     return low1 - high2, high1 - low2
 
 
-def paired_difference(
-    both: int, only_first: int, only_second: int, neither: int, level: float = 0.95
-) -> tuple[float, float]:
-    """Return an interval of the difference p1 - p2 of two shares of the same things, from those where they differ.
+def paired_difference(only_first: int, only_second: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Return an interval of the difference p1 - p2 of two shares of the same n things, from those where they differ.
 
     Exact intervals of both discordant shares at half the error each (Bonferroni): conservative, as `difference`.
     """
-    n = both + only_first + only_second + neither
+    if only_first + only_second > n:
+        raise ValueError(f"only_first + only_second must be at most n, not {only_first} + {only_second} of {n}")
     return difference(only_first, n, only_second, n, level)
 
 
