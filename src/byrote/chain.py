@@ -70,7 +70,7 @@ def _stage(stage: str, audit: Audit, desk: Desk, at_corpus: Desk) -> list[Failed
                 audit.recipes.certified, Certify(audit.root, audit.recipes.certified), [Part("00000")], "tables"
             )
         case _:
-            write_report(audit, reveal=False)
+            report.write(audit.root / "report", gather(audit), reveal=False)
             return []
 
 
@@ -91,20 +91,15 @@ def _weigh(audit: Audit, desk: Desk) -> list[Failed]:
     return likeness.run(desk, recipes.covariates, audit.corpus, recipes.samples, recipes.groups, audit.prompts)
 
 
-def rewrite_report(root: Path, *, reveal: bool) -> Path:
+def rewrite_report(root: Path, *, reveal: bool, redact: bool = False) -> Path:
     """Write the report again and return the page. Raises ByroteError; Incomplete before the audit has come so far."""
     audit = Audit(root)
     audit.plan, audit.corpus  # noqa: B018 - their errors come first
     if not audit.store.parts(audit.recipes.certified):
         raise Incomplete(f"{root}: nothing certified yet to report on; `byrote run {root}` goes on to it")
     with audit.store.locked():
-        write_report(audit, reveal=reveal)
-    return root / "report" / ("revealed.html" if reveal else "report.html")
-
-
-def write_report(audit: Audit, *, reveal: bool) -> None:
-    """Write the report of an audit whose other stages are done."""
-    report.write(audit.root / "report", gather(audit), reveal=reveal)
+        report.write(audit.root / "report", gather(audit), reveal=reveal, redact=redact)
+    return root / "report" / ("redacted.html" if redact else "revealed.html" if reveal else "report.html")
 
 
 @dataclass(frozen=True, slots=True)

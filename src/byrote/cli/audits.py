@@ -45,6 +45,9 @@ def add(command: Add) -> None:
     report.add_argument(
         "--reveal", action="store_true", help="write revealed.html too, with pictures and captions shown"
     )
+    report.add_argument(
+        "--redact", action="store_true", help="write redacted.html and .json too, without a picture, caption or path"
+    )
 
     doctor = command("doctor", _doctor, "Say what is installed and what is missing.")
     json_option(doctor)
@@ -143,7 +146,7 @@ def _status(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from byrote.chain import rewrite_report
 
-    page = rewrite_report(options.dir, reveal=options.reveal)
+    page = rewrite_report(options.dir, reveal=options.reveal, redact=options.redact)
     print(page)
     return 0
 

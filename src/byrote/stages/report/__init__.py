@@ -6,9 +6,11 @@ caption, prompt or path of the corpus: of each image 4 x 4 colours at most.
 """
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from byrote.errors import StoreError
+from byrote.stages.report.annex import NOT_TESTED, annex
 from byrote.stages.report.data import (
     Controls,
     CorpusFacts,
@@ -26,6 +28,8 @@ from byrote.stages.report.data import (
     as_json,
 )
 from byrote.stages.report.page import as_html
+from byrote.stages.report.redact import key_of, redacted
+from byrote.stages.report.sentences import sentences
 from byrote.store import replace_file
 
 __all__ = [
@@ -43,13 +47,30 @@ __all__ = [
     "Unseen",
     "as_html",
     "as_json",
+    "told",
     "write",
 ]
 
 
-def write(folder: Path, evidence: Evidence, *, reveal: bool) -> None:
-    """Write report.json and report.html, and revealed.html where asked, each whole or not at all. Raises StoreError."""
-    pages = {"report.json": _dump(as_json(evidence)), "report.html": as_html(evidence, reveal=False)}
+def told(evidence: Evidence) -> Json:
+    """Return what report.json holds, the sentences to quote and the annex included."""
+    more = {
+        "sentences": sentences(evidence),
+        "annex": [asdict(answer) for answer in annex(evidence)],
+        "not_tested": [{"what": what, "why": why} for what, why in NOT_TESTED],
+    }
+    return as_json(evidence) | more
+
+
+def write(folder: Path, evidence: Evidence, *, reveal: bool, redact: bool = False) -> None:
+    """Write report.json and report.html, and where asked revealed.html and a redacted pair; whole or not at all.
+
+    Raises StoreError.
+    """
+    pages = {"report.json": _dump(told(evidence)), "report.html": as_html(evidence, reveal=False)}
+    if redact:
+        hidden = redacted(evidence, key_of(folder.parent))
+        pages |= {"redacted.json": _dump(told(hidden)), "redacted.html": as_html(hidden, reveal=False)}
     if reveal:
         pages["revealed.html"] = as_html(evidence, reveal=True)
     try:

@@ -186,7 +186,7 @@ class Evidence:
     claims: Sequence[Judged] = ()
     discovery: Discovery | None = None
     unseen: Unseen | None = None
-    sentences: Sequence[str] = ()
+    redacted: bool = False
     canaries: Mapping[str, Any] | None = None
     review: Mapping[str, Any] | None = None
 
@@ -214,7 +214,7 @@ def as_json(evidence: Evidence) -> Json:
         "sealed": None if e.sealed is None else asdict(e.sealed),
         "audits": [asdict(seal) for seal in e.audits],
         "warnings": list(e.warnings),
-        "sentences": list(e.sentences),
+        "redacted": e.redacted,
         "twin": None if e.twin is None else {"uri": e.twin.uri, "digest": e.twin.digest},
         "tau": _object(e.provenance),
         "at_all": _object(e.at_all),

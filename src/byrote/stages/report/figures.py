@@ -10,7 +10,7 @@ from byrote.domain import Family, Rate
 from byrote.kernels import stats
 from byrote.stages.certify import FAMILIES
 from byrote.stages.report import words
-from byrote.stages.report.data import Evidence, Reals, Statistics
+from byrote.stages.report.data import Discovery, Evidence, Reals, Statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,19 @@ class Curves:
     precision: Precision | None
 
 
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """What comes back with ever more samples, as SVG paths over a logarithmic axis; `made` is where they end."""
+
+    found: str
+    controls: str | None
+    half: str
+    most: str
+    x: Axis
+    y: Axis
+    made: float
+
+
 WIDTH, HEIGHT, BINS, RANKS = 480.0, 200.0, 48, 1000
 
 
@@ -105,6 +118,29 @@ def curves(e: Evidence) -> list[Curves]:
     """Draw each family that has statistics."""
     found = [(family, e.statistics[family]) for family in FAMILIES if family in e.statistics]
     return [Curves(f, s, _histogram(s, e.tau), _precision(e, f, s)) for f, s in found if len(s.pictures)]
+
+
+def discovery(told: Discovery | None) -> Growth | None:
+    """Draw the share that comes back against the number of samples."""
+    if told is None or len(told.samples) < 2:
+        return None
+    end = math.log10(told.samples[-1])
+    places = [WIDTH * math.log10(n) / end for n in told.samples]
+    top = max(0.05, *told.found, *(row[0] for row in told.half))
+    return Growth(
+        found=_line(places, told.found, top),
+        controls=None if told.controls is None else _line(places, told.controls, top),
+        half=_line(places, [row[0] for row in told.half], top),
+        most=_line(places, [row[0] for row in told.most], top),
+        x=Axis([(WIDTH * k / end, f"{10**k:,}") for k in range(int(end) + 1)]),
+        y=Axis([(HEIGHT * (1 - t / top), words.percent(t)) for t in _ticks(top, 4)]),
+        made=WIDTH * math.log10(told.made) / end,
+    )
+
+
+def _line(places: Sequence[float], shares: Sequence[float], top: float) -> str:
+    at = zip(places, shares, strict=False)
+    return "M" + "L".join(f"{x:.1f} {HEIGHT * (1 - share / top):.1f}" for x, share in at)
 
 
 def _histogram(s: Statistics, tau: float) -> Histogram | None:

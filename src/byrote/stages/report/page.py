@@ -1,6 +1,7 @@
 """The page: one file of HTML that needs no other file, no network and no script."""
 
 import json
+import math
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +12,15 @@ import jinja2
 from markupsafe import Markup
 
 from byrote import images
-from byrote.domain import RGB, Family, Finding
+from byrote.domain import RGB, Family, Finding, Rung
 from byrote.kernels import stats
-from byrote.stages.certify import FAMILIES
+from byrote.kernels.rates import samples_to_first
+from byrote.stages.certify import FAMILIES, LEVEL
 from byrote.stages.report import words
+from byrote.stages.report.annex import NO_CLAIM, NOT_TESTED, annex
 from byrote.stages.report.data import Evidence, Shown, plain
-from byrote.stages.report.figures import by_name, curves
+from byrote.stages.report.figures import by_name, curves, discovery
+from byrote.stages.report.sentences import sentences
 
 SHOWN = 200
 
@@ -25,6 +29,14 @@ CONTROLS_SHOWN = 6
 
 
 BLUR = 4
+RUNG_NAMES: dict[Rung, str] = {
+    "none": "with no text",
+    "users": "by an ordinary user's prompt",
+    "truncated": "by the first half of its caption",
+    "paraphrase": "by a paraphrase of its caption",
+    "caption": "by its exact caption",
+    "adversarial": "by a contrived prompt",
+}
 FAMILY_NAMES = {"asked": "asked by their own caption", "unasked": "not asked", "canary": "canaries"}
 
 
@@ -55,6 +67,11 @@ def as_html(evidence: Evidence, *, reveal: bool) -> str:
         rates=by_name(evidence.rates),
         curves=curves(evidence),
         plan=_toml(evidence.plan),
+        sentences=sentences(evidence),
+        answers=annex(evidence),
+        no_claim=NO_CLAIM,
+        not_tested=NOT_TESTED,
+        discovery=discovery(evidence.discovery),
         seeds=evidence.plan.get("generate", {}).get("seeds"),
     )
 
@@ -193,6 +210,7 @@ class Card:
     where: str
     family: str
     facts: list[tuple[str, str]]
+    way: str
     seed: str
     others: int
     picture_digest: str
@@ -213,6 +231,7 @@ def _card(e: Evidence, shown: Shown, place: int, reveal: bool) -> Card:
         where=_private(_places(shown.where), "unknown", reveal),
         family="its own caption was not asked" if f.family == "unasked" else "its own caption was asked",
         facts=_facts(f, e.tau),
+        way=_way(f),
         seed=next((str(seed) for seed, digest in shown.samples if digest == f.sample), "\u2014"),
         others=max(0, len(shown.samples) - 1),
         picture_digest=words.short(f.digest),
@@ -239,7 +258,22 @@ def _facts(f: Finding, tau: float) -> list[tuple[str, str]]:
         ("copies", f"{f.copies:,}"),
         ("p", words.chance(f.p_value)),
         ("q", words.chance(f.q_value)),
+        ("matched p", words.chance(f.matched_p)),
+        ("\u0393", "\u2014" if f.sensitivity is None else f"{f.sensitivity:.3g}"),
+        *([("twin T", words.distance(f.twin))] if f.twin_p is not None else []),
     ]
+
+
+def _way(f: Finding) -> str:
+    """Say the least contrived way to the picture, and how many samples it takes to the first copy."""
+    if f.rung is None or f.rung_hits is None:
+        return "none within \u03c4"
+    if not f.rung_samples:
+        return f"{RUNG_NAMES[f.rung]}, asked for others ({words.count(f.rung_hits, 'sample')})"
+    expected, low, high = samples_to_first(f.rung_hits, f.rung_samples, LEVEL)
+    most = "\u221e" if math.isinf(high) else f"{high:,.0f}"
+    told = f"{f.rung_hits:,} of {f.rung_samples:,} samples, {expected:.3g} to the first ({low:.3g} to {most})"
+    return f"{RUNG_NAMES[f.rung]}: {told}"
 
 
 def _frame(image: RGB | None, reveal: bool) -> Frame | None:
@@ -288,12 +322,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "whole": words.whole,
-        "chance": words.chance,
-        "seconds": words.seconds,
-        "percent": words.percent,
-    }
+    environment.filters |= {n: getattr(words, n) for n in ("whole", "chance", "seconds", "percent", "distance")}
     return environment.get_template("report.html")
 
 
