@@ -1,6 +1,7 @@
 """The command `canaries`."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from byrote.cli.options import Add, at_least_one, json_option, tell
@@ -15,28 +16,44 @@ def add(command: Add) -> None:
     made.add_argument("--size", type=at_least_one, default=64, metavar="N", help="pixels of an edge (default: 64)")
     made.add_argument("--tiers", default="1,2,4,8,16,32,64", metavar="LIST", help="copies (default: 1,2,4,...,64)")
     made.add_argument("--each", type=at_least_one, default=32, metavar="N", help="of each tier and kind (default: 32)")
-    made.add_argument("--kind", choices=("noise", "scene", "both"), default="both", help="default: both")
-    made.add_argument("--seed", type=int, metavar="N", help="of pictures and coins (default: from the system)")
+    made.add_argument("--kind", choices=("noise", "natural", "both"), default="both", help="default: both")
+    made.add_argument("--seed", type=_seed, metavar="N", help="of pictures and coins (default: from the system)")
     json_option(made)
 
 
 def _make(options: argparse.Namespace) -> int:
-    from byrote.canaries import KINDS, Draw, make
+    from byrote.canaries import KINDS, RECORD, Draw, make
 
     kinds = tuple(kind for kind in KINDS if options.kind in (kind, "both"))
-    rows = make(options.out, Draw(options.size, _tiers(options.tiers), options.each, kinds, options.seed))
+    wanted = Draw(options.size, _tiers(options.tiers), options.each, kinds)
+    if options.seed is not None:
+        wanted = replace(wanted, seed=options.seed)
+    rows = make(options.out, wanted)
     published = [row for row in rows if row.published]
-    told = {"published": len(published), "kept": len(rows) - len(published), "files": sum(r.copies for r in published)}
+    told = {
+        "published": len(published),
+        "kept": len(rows) - len(published),
+        "files": sum(row.copies for row in published),
+        "seed": wanted.seed,
+        "record": str(options.out / RECORD),
+    }
     words = (
-        f"{options.out}: {told['published']} canaries ({told['files']:,} files) to publish, {told['kept']} kept back. "
-        f"Train on publish/, index keep/ with --held-out, and set [canaries] file; canaries.json is the answer: hide it"
+        f"{options.out}: {len(published)} canaries ({told['files']:,} files) to publish, {told['kept']} kept back; "
+        f"seed {wanted.seed}. Train on publish/ too; index publish/, and keep/ with --held-out; set [canaries] file. "
+        f"The seed and {RECORD} are the answer: hide them"
     )
-    tell(options.json, told | {"record": str(options.out / "canaries.json")}, words)
+    tell(options.json, told, words)
     return 0
 
 
 def _tiers(text: str) -> tuple[int, ...]:
-    parts = text.split(",")
-    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
         raise ByroteError(f"byrote canaries: --tiers is {text!r}; write whole numbers of 1 or more, like 1,2,4")
     return tuple(sorted({int(part) for part in parts}))
+
+
+def _seed(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 0 or more")
+    return int(text)
