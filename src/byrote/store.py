@@ -113,6 +113,14 @@ class Store:
             ) from error
         return mapped
 
+    def digests(self, recipe: Recipe, part: str) -> dict[str, str]:
+        """Return the SHA-256 of every file of a part. Raises StoreError."""
+        files = sorted(self.folder(recipe).glob(f"{part}.*"))
+        try:
+            return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        except OSError as error:
+            raise StoreError(f"{self.folder(recipe)}: part {part} cannot be read: {error.strerror or error}") from error
+
     def log(self, event: str, details: Json) -> None:
         """Append a line to the ledger and make sure that it is on the disk."""
         line = {"event": event, "at": datetime.now(UTC).isoformat(timespec="milliseconds")} | details

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from byrote.cli import after, audits, before, canaries, demo, review
+from byrote.cli import after, audits, before, canaries, demo, review, seals
 from byrote.errors import ByroteError
 
-FAMILIES = (demo, audits, before, canaries, review, after)
+FAMILIES = (demo, audits, before, canaries, review, after, seals)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -76,6 +76,13 @@ def head(path: Path) -> str:
         return _head(store)
 
 
+def holds(path: Path, digest: str) -> bool:
+    """Tell whether some event has this hash: whether events were only added since it was the last."""
+    with _open(path) as store:
+        found = store.execute("SELECT 1 FROM events WHERE hash = ?", (digest,)).fetchone()
+    return found is not None or digest == FIRST
+
+
 def check(path: Path) -> list[str]:
     """Name every event that is not what was written, or that is missing."""
     problems, previous, expected = [], FIRST, 1

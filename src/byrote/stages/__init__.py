@@ -70,4 +70,5 @@ class Logged:
         began = monotonic()
         with threadpool_limits(1, user_api="blas"):
             self.work(part)
-        store.log("done", about | {"items": part.items, "seconds": round(monotonic() - began, 3)})
+        spent = {"items": part.items, "seconds": round(monotonic() - began, 3)}
+        store.log("done", about | spent | {"files": store.digests(self.recipe, part.name)})

@@ -68,11 +68,11 @@ def _unseen(e: Evidence) -> Iterator[str]:
 
 
 def _claims(e: Evidence) -> Iterator[str]:
-    for claim in e.claims:
+    for number, claim in enumerate(e.claims, 1):
         named = "named before sampling" if claim.named else "named after sampling, so counted as searched for"
         p = "no p-value" if claim.adjusted is None else f"Holm's p {claim.adjusted:.4f}"
         verdict = "reproduced" if claim.certified else f"not certified ({claim.reason})"
-        yield f"Claimed picture {claim.digest.removeprefix('sha256:')[:12]}, {named}: {verdict}; {p}."
+        yield f"Claimed picture {number}, {named}: {verdict}; {p}."
 
 
 def _of(rate: Rate) -> str:
