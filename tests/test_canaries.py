@@ -236,8 +236,9 @@ def test_a_report_holds_every_tier_against_its_coins():
     assert (first.guesses, first.correct, first.epsilon) == (1, 0, 0.0)
     assert first.exposures == pytest.approx([round(log2(16 / 3), 4)] + [round(log2(16 / 17), 4)] * 3)
     assert (first.greatest, first.reach) == (4, 0)
-    assert (second.guesses, second.correct, second.reach, second.quartiles) == (4, 4, 4, (4, 4, 4))
-    assert (second.largest, second.greatest) == (4, 4)
+    assert (second.guesses, second.correct, second.reach) == (4, 4, 4)
+    assert (second.median, second.quartiles, second.largest, second.greatest) == (4, (4, 4), 4, 4)
+    assert first.median == pytest.approx(log2(16 / 17))
     assert (found.canaries, found.guesses, found.correct, found.tau) == (24, 5, 4, 0.1)
 
 

@@ -28,7 +28,7 @@ class Tier:
     """What came of the canaries of one kind and number of copies.
 
     Exposures are of the published ones, against `references` kept ones of the kind: at most `greatest`, which `reach`
-    of them have; `quartiles` are the lower, the median and the upper. Of all canaries of the tier `guesses` came within
+    of them have; `quartiles` are the lower and the upper. Of all canaries of the tier `guesses` came within
     tau and were guessed to be published, and `correct` were. `epsilon` bounds the training for a change of all copies
     of a picture, `epsilon_a_copy` for one copy; `most` is the most that so many published canaries could show. Null
     where no canary of the tier was published, or none of the kind kept.
@@ -40,7 +40,8 @@ class Tier:
     kept: int
     references: int
     exposures: tuple[float, ...]
-    quartiles: tuple[float, float, float] | None
+    median: float | None
+    quartiles: tuple[float, float] | None
     largest: float | None
     greatest: float | None
     reach: int
@@ -139,6 +140,7 @@ def _tier(kind: str, copies: int, canaries: Sequence[Canary], scores: _Scores) -
         kept=len(mine) - len(inserted),
         references=len(reference),
         exposures=tuple(round(value, 4) for value in exposures.tolist()),
+        median=float(np.median(exposures)) if len(exposures) else None,
         quartiles=_quartiles(exposures),
         largest=float(exposures.max()) if len(exposures) else None,
         greatest=greatest,
@@ -151,8 +153,8 @@ def _tier(kind: str, copies: int, canaries: Sequence[Canary], scores: _Scores) -
     )
 
 
-def _quartiles(exposures: NDArray[np.float64]) -> tuple[float, float, float] | None:
+def _quartiles(exposures: NDArray[np.float64]) -> tuple[float, float] | None:
     if not len(exposures):
         return None
-    low, median, high = np.quantile(exposures, [0.25, 0.5, 0.75]).tolist()
-    return low, median, high
+    low, high = np.quantile(exposures, [0.25, 0.75]).tolist()
+    return low, high
