@@ -27,7 +27,7 @@ from byrote.demo.train import _optimise, scheduler
 
 MODELS = 8
 COPIES = {1: 120, 2: 80, 4: 70, 8: 60, 16: 45, 32: 25}
-STEPS, BATCH, RATE = 1_000, 32, 1e-3
+STEPS, BATCH, RATE = 450, 32, 1e-3
 CAPTION_DROPOUT = 0.1
 
 
