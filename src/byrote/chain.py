@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from byrote import canaries
 from byrote.audit import Audit
 from byrote.corpus import Corpus
 from byrote.domain import Finding
@@ -52,6 +53,7 @@ def _stage(stage: str, audit: Audit, desk: Desk, at_corpus: Desk) -> list[Failed
             _check_model(audit)
             return dedupe.run(at_corpus, audit.corpus, audit.plan.corpus)
         case "prompts":
+            canaries.check(audit.canaries, {row.digest for row in audit.corpus.pictures})
             failed = prompts.run(desk, audit.corpus, audit.recipes.groups, audit.wanted)
             return failed or _some_prompts(audit)
         case "generate":

@@ -4,18 +4,17 @@ Distances are RMS pixel errors of images in [0, 1]: smaller is nearer. Images he
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from byrote.rungs import Rung
+
 RGB = NDArray[np.uint8]
 Side = Literal["picture", "control"]
 Family = Literal["asked", "unasked", "canary"]
-Rung = Literal["none", "users", "truncated", "paraphrase", "caption", "adversarial"]
 Stratum = Literal["top", "random", "claim", "canary", "control", "free"]
-RUNGS: tuple[Rung, ...] = get_args(Rung)
-"""How a model is asked, from the least contrived way to the most."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from byrote.domain import RUNGS
 from byrote.errors import PlanError, did_you_mean
+from byrote.rungs import RUNGS
 
 FORMAT = 1
 STAGES = ("ingest", "dedupe", "prompts", "generate", "cliques", "match", "twin", "certify", "report")
@@ -248,7 +248,7 @@ def _value(path: Path, name: str, knob: Field[Any], hint: Any, value: Any) -> An
 
 def _words(path: Path, name: str, knob: Field[Any], value: Any) -> tuple[str, ...]:
     known = knob.metadata["low"]
-    if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(each, str) for each in value):
         raise PlanError(f"{path}: {name} is {value!r}; it takes a list of words, like {list(known)}")
     for each in value:
         if each not in known:

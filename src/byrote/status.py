@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from byrote.audit import Audit
+from byrote.audit import Audit, Recipes
 from byrote.errors import ByroteError
 from byrote.plan import STAGES
 from byrote.store import Recipe, Store
@@ -30,8 +30,16 @@ def status(folder: Path) -> list[dict[str, Any]]:
         ("certify", store, recipes.certified, 1),
     ]
     rows += [_row(*each) for each in wanted]
+    rows.insert(-1, _twin(store, recipes, asked))
     page = (folder / "report" / "report.html").exists()
     return [*rows, {"stage": STAGES[-1], "parts": int(page), "of": 1}]
+
+
+def _twin(store: Store, recipes: Recipes, asked: int | None) -> dict[str, Any]:
+    """Tell how far the twin's matches have come; a plan without a twin has nothing to do."""
+    if recipes.twin is None:
+        return {"stage": "twin", "parts": 0, "of": 0}
+    return _row("twin", store, recipes.twin.look.tables.matches, asked)
 
 
 def _row(stage: str, store: Store, recipe: Recipe, of: int | None) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def test_the_report_has_every_key_of_its_schema(tmp_path):
     assert set(report["cost"]) == {"denoiser_evaluations", "samples", "seconds"}
     found = report["findings"][0]
     keys = {"picture", "prompt", "samples", "distances", "p_value", "q_value", "certified", "basis"}
-    assert set(found) == keys
+    assert set(found) == keys | {"family", "group", "matched_p", "sensitivity", "twin", "way"}
     assert set(found["picture"]) == {"digest", "where", "caption", "copies"}
     assert set(found["distances"]) == {"rms", "tiled", "ratio", "round_trip"}
     assert set(found["samples"][0]) == {"seed", "digest"}

@@ -19,7 +19,8 @@ from byrote.errors import StoreError
 from byrote.kernels import stats
 from byrote.stages import report
 from byrote.stages.certify import Test as Power
-from byrote.stages.report import Evidence, Shown
+from byrote.stages.report import Evidence, Shown, figures, page
+from byrote.stages.report.words import clean, percent
 
 TAU, FDR = 0.15, 0.05
 SHA = re.compile(r"sha256:[0-9a-f]{64}")
@@ -153,7 +154,7 @@ SCHEMA = {
         "controls_set_aside": int,
     },
     "plan": dict,
-    "tests": {"asked": TEST, "unasked": TEST},
+    "tests": {"asked": TEST, "unasked": TEST, "canary": (dict, type(None))},
     "findings": [
         {
             "picture": {"digest": str, "where": [str], "caption": (str, type(None)), "copies": int},
@@ -164,6 +165,12 @@ SCHEMA = {
             "q_value": MAYBE,
             "certified": bool,
             "basis": str,
+            "family": str,
+            "group": str,
+            "matched_p": MAYBE,
+            "sensitivity": MAYBE,
+            "twin": {"statistic": MAYBE, "p_value": MAYBE},
+            "way": (dict, type(None)),
         }
     ],
     "controls": {"n": int, "certified": int},
@@ -187,7 +194,13 @@ SCHEMA = {
     "sealed": (dict, type(None)),
     "audits": [{"digest": str, "when": str, "before_sampling": bool}],
     "warnings": [str],
-}
+    "redacted": bool,
+    "sentences": [str],
+    "annex": [{"document": str, "question": str, "tested": str, "figures": [str]}],
+    "not_tested": [{"what": str, "why": str}],
+    "balance": [{"covariate": str, "before": NUMBER, "after": NUMBER}],
+    "claims": [dict],
+} | dict.fromkeys(("twin", "tau", "at_all", "apart", "discovery", "unseen", "canaries", "review"), (dict, type(None)))
 
 
 def check(value, schema, at: str = "report") -> None:
@@ -381,13 +394,13 @@ def test_a_page_that_is_revealed_shows_the_very_pixels_and_the_captions():
 def test_large_images_are_scaled_down_and_blur_is_the_mean_of_the_blocks():
     large = np.zeros((800, 1200, 3), np.uint8)
     large[:200, 300:600] = (255, 128, 0)
-    seen = images.decode(b64decode(report._uri(large).partition(",")[2]))
+    seen = images.decode(b64decode(page._uri(large).partition(",")[2]))
     assert max(seen.shape) == 512
-    small = report.blurred(large)
+    small = page.blurred(large)
     assert small.shape == (4, 4, 3)
     assert abs(small[0, 1].astype(int) - (255, 128, 0)).max() <= 1
     assert not np.delete(small.reshape(16, 3), 1, 0).any()
-    assert report.blurred(np.full((2, 9, 3), 7, np.uint8)).shape == (2, 4, 3)
+    assert page.blurred(np.full((2, 9, 3), 7, np.uint8)).shape == (2, 4, 3)
 
 
 HOSTILE = [
@@ -437,8 +450,8 @@ def test_a_hostile_text_stays_a_text_wherever_it_is_printed(text, tmp_path):
 
 def test_text_of_any_script_and_emoji_stay_as_they_are():
     for text in ("نامه‌ای از تهران", "東京の猫", "👩‍👩‍👧 family", "naïve café"):
-        assert report.clean(text) == text
-    assert report.clean("a" * 281) == "a" * 280 + "… (cut: 281 characters)"
+        assert clean(text) == text
+    assert clean("a" * 281) == "a" * 280 + "… (cut: 281 characters)"
 
 
 def test_the_answer_counts_what_is_certified_and_sets_the_controls_beside_it():
@@ -529,7 +542,7 @@ def test_a_picture_that_is_gone_and_a_group_that_nothing_came_near_keep_their_pl
 def test_the_figures_stay_in_their_frame_and_tell_the_numbers(seed):
     e = evidence(4 * seed, 2, seed=seed)
     s = e.statistics["asked"]
-    [curves] = report._curves(e)
+    [curves] = figures.curves(e)
     h, p = curves.histogram, curves.precision
     for bars, values, total in ((h.pictures, s.pictures, 120), (h.controls, s.controls, 600)):
         assert all(0 <= x <= x + w <= 480 and 0 <= y <= y + tall <= 200.01 for x, y, w, tall in bars)
@@ -563,7 +576,7 @@ def heights_along(path: str, ranks: int) -> list[float]:
 
 def test_ticks_are_round_and_end_inside():
     for end in (0.0031, 0.16, 1.0, 7, 99, 120, 999.0):
-        ticks = report._ticks(end)
+        ticks = figures._ticks(end)
         assert ticks[0] == 0
         assert 3 <= len(ticks) <= 8
         assert ticks[-1] <= end * (1 + 1e-9)
@@ -571,7 +584,7 @@ def test_ticks_are_round_and_end_inside():
 
 def test_rates_stand_beside_their_controls_with_exact_intervals():
     e = evidence()
-    [row] = report._by_name([rate("asked groups certified", "4-7", 2, 20, (3, 600))])["asked groups certified"]
+    [row] = figures.by_name([rate("asked groups certified", "4-7", 2, 20, (3, 600))])["asked groups certified"]
     assert (row.share, row.control_share) == ("10 %", "0.5 %")
     assert row.control_bar == tuple(round(100 * x, 2) for x in (0.00103215, 0.005, 0.01454264))
     text = words(Page(report.as_html(replace(e, rates=[row.rate]), reveal=False)))
@@ -579,10 +592,10 @@ def test_rates_stand_beside_their_controls_with_exact_intervals():
 
 
 def test_no_share_is_rounded_to_none_or_to_all():
-    assert report._percent(0.0) == "0 %"
-    assert report._percent(1.0) == "100 %"
-    assert report._percent(0.000001) == "under 0.01 %"
-    assert report._percent(0.99999) == "over 99.9 %"
+    assert percent(0.0) == "0 %"
+    assert percent(1.0) == "100 %"
+    assert percent(0.000001) == "under 0.01 %"
+    assert percent(0.99999) == "over 99.9 %"
 
 
 def test_reveal_writes_a_page_beside_and_leaves_nothing_else(tmp_path):

@@ -211,9 +211,9 @@ class _Part:
 def _family(tested: Sequence[Tested], rule: _Rule) -> _Part:
     pictures, controls = _side(tested, "picture"), _side(tested, "control")
     t, null = _distances(pictures, rule.closest), _distances(controls, rule.closest)
-    judged = _judged(pictures, controls, rule) if controls else [_finding(picture) for picture in pictures]
+    judged = _judged(pictures, controls, rule) if controls else [_finding(picture, rule) for picture in pictures]
     return _Part(
-        findings=judged + [_finding(control) for control in controls],
+        findings=judged + [_finding(control, rule) for control in controls],
         test=test_of(len(t), len(null), int((null <= rule.closest).sum()), fdr=rule.fdr),
         controls_certified=int(stats.certified_if_added(t, null, alpha=rule.fdr, closest=rule.closest).sum()),
     )
@@ -228,7 +228,7 @@ def _judged(pictures: Sequence[Tested], controls: Sequence[Tested], rule: _Rule)
     matched, twins = _matched(pictures, controls, rule), _twin_p(pictures, controls)
     return [
         replace(
-            _finding(picture),
+            _finding(picture, rule),
             p_value=float(p[k]),
             q_value=float(q[k]),
             certified=bool(certified[k]),
@@ -296,7 +296,7 @@ def _behind_twin(tested: Tested) -> float:
     return min(tested.statistic, FURTHEST) - min(inf if tested.twin is None else tested.twin, FURTHEST)
 
 
-def _finding(tested: Tested) -> Finding:
+def _finding(tested: Tested, rule: _Rule) -> Finding:
     best = tested.best
     return Finding(
         family=tested.family,
@@ -314,7 +314,7 @@ def _finding(tested: Tested) -> Finding:
         p_value=None,
         q_value=None,
         certified=False,
-        basis="exact" if _single(tested) else "assumption-based",
+        basis="exact" if rule.exact and _single(tested) else "assumption-based",
         twin=None if tested.twin is None or isinf(tested.twin) else tested.twin,
     )
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import get_args
 
-from byrote.domain import RUNGS, Rung
 from byrote.errors import PlanError, did_you_mean
 from byrote.plan import LadderPlan
+from byrote.rungs import RUNGS, Rung
 
 Texts = Mapping[tuple[str, Rung], str]
 REWORDED: tuple[Rung, ...] = ("truncated", "paraphrase", "adversarial")

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from byrote.corpus import Corpus
-from byrote.domain import Group, Picture, Prompt, Rung, Side, Stratum
+from byrote.domain import Group, Picture, Prompt, Side, Stratum
 from byrote.engine import Part
 from byrote.plan import LadderPlan, PromptsPlan
+from byrote.rungs import Rung
 from byrote.stages import Desk, Failed
 from byrote.stages.ladder import Texts, check_texts, climb
 from byrote.store import Recipe, Store

@@ -4,8 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from byrote.domain import RUNGS, Finding, Match, Prompt, Rate, Rung, Side
+from byrote.domain import Finding, Match, Prompt, Rate, Side
 from byrote.kernels.stats import clopper_pearson
+from byrote.rungs import RUNGS, Rung
 from byrote.stages.certify import LEVEL, statistic
 
 BY_PROMPT = "prompts of ordinary users that bring one within tau"

@@ -268,7 +268,7 @@ def _way(f: Finding) -> Json | None:
     if f.rung is None or f.rung_hits is None:
         return None
     told: Json = {"rung": f.rung, "hits": f.rung_hits, "samples": f.rung_samples, "to_first": None}
-    if f.rung_samples:
+    if f.rung_samples and f.rung_hits:
         expected, low, high = samples_to_first(f.rung_hits, f.rung_samples, LEVEL)
         told["to_first"] = {"expected": expected, "low": low, "high": high, "level": LEVEL}
     return told

@@ -12,9 +12,10 @@ import jinja2
 from markupsafe import Markup
 
 from byrote import images
-from byrote.domain import RGB, Family, Finding, Rung
+from byrote.domain import RGB, Family, Finding
 from byrote.kernels import stats
 from byrote.kernels.rates import samples_to_first
+from byrote.rungs import Rung
 from byrote.stages.certify import FAMILIES, LEVEL
 from byrote.stages.report import words
 from byrote.stages.report.annex import NO_CLAIM, NOT_TESTED, annex
