@@ -15,13 +15,11 @@ from byrote.domain import Match
 from byrote.stages.certify import Certified, Tested, certify
 
 FDR, TAU = 0.05, 0.15
-DIMENSIONS, FAMILIES, SAMPLES = 8, 60, 20
+DIMENSIONS, FAMILIES, SAMPLES, MEMBERS = 8, 60, 20, 8
 Statistic = Callable[["World"], tuple[np.ndarray, np.ndarray]]
+Audit = Callable[[int, int, int], bool]
 FAMILY, OWN = 1.0, 0.14
 """Spread of the families' centres and of pictures within a family: some samples come within tau of some pictures."""
-
-
-Audit = Callable[[int, int, int], bool]
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ def world(seed: int, m: int, n: int, *, families: int = FAMILIES, own: float = O
     dice = np.random.default_rng(seed)
     centres = dice.normal(0, FAMILY, (families, DIMENSIONS))
     points = centres[dice.integers(0, families, m + n)] + dice.normal(0, own, (m + n, DIMENSIONS))
-    members = points[:m, None] + dice.normal(0, own / 2, (m, 4, DIMENSIONS))
+    members = points[:m, None] + dice.normal(0, own / 2, (m, MEMBERS, DIMENSIONS))
     samples = centres[dice.integers(0, families, SAMPLES)] + dice.normal(0, own, (SAMPLES, DIMENSIONS))
     if pulled:
         near = points[:m][_apart(samples, points[:m]).argmin(1)]
