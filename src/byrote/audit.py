@@ -221,8 +221,8 @@ class Audit:
     @cached_property
     def certified(self) -> Certified:
         """Hold every group's best match against the controls."""
-        rule = self.plan.certify
-        result = certify(list(self._tested()), fdr=rule.fdr, closest=rule.closest, matched=rule.matched)
+        rule, reach = self.plan.certify, self.recipes.look.reach
+        result = certify(list(self._tested()), fdr=rule.fdr, closest=rule.closest, matched=rule.matched, reach=reach)
         findings = with_ways(result.findings, self.hits)
         if not self.sealed_before_sampling:
             findings = [replace(finding, certified=False, sensitivity=None) for finding in findings]

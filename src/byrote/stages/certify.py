@@ -24,7 +24,7 @@ from byrote.stages.likeness import NAMES
 LEVEL = 0.95
 FAMILIES: tuple[Family, ...] = ("asked", "unasked", "canary")
 FURTHEST = 1.0
-"""Where nothing came near, T counts as this in a difference between two models: no RMS distance is larger."""
+"""No RMS distance is larger."""
 TIERS: tuple[tuple[int, float], ...] = ((1, 1), (2, 3), (4, 7), (8, 15), (16, 31), (32, 63), (64, inf))
 
 Reals = NDArray[np.float64]
@@ -63,6 +63,7 @@ class _Rule:
     closest: float
     matched: int
     exact: bool
+    reach: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,13 @@ def test_of(m: int, n_controls: int, controls_at_cut: int, *, fdr: float) -> Tes
 
 
 def certify(
-    tested: Sequence[Tested], *, fdr: float, closest: float, matched: int = 99, exact: bool = True
+    tested: Sequence[Tested],
+    *,
+    fdr: float,
+    closest: float,
+    matched: int = 99,
+    exact: bool = True,
+    reach: float = FURTHEST,
 ) -> Certified:
     """Certify the groups that were tested, family by family.
 
@@ -153,11 +160,12 @@ def certify(
     and nothing is certified. A finding's basis is "exact" where its group has one copy, or is a canary, and, if
     certified, would be so in a test of the one-copy groups alone: a list that is long because of copied pictures, for
     which controls of one copy stand on an assumption, is no exact ground for a single one. `exact` False, where the
-    split was not drawn at random, makes every basis "assumption-based". `matched` controls give the matched p. Raises
+    split was not drawn at random, makes every basis "assumption-based". `matched` controls give the matched p. The
+    difference to the twin takes no T for more than `reach`, beyond which a distance says nothing of copying. Raises
     ValueError where a group is tested twice (best-of-members inflates p).
     """
     _refuse_twice(tested)
-    rule = _Rule(fdr, closest, matched, exact)
+    rule = _Rule(fdr, closest, matched, exact, reach)
     parts = [_family([t for t in tested if t.family == family], rule) for family in FAMILIES]
     findings = [finding for part in parts for finding in part.findings]
     asked = [t for t in tested if t.family == "asked"]
@@ -225,7 +233,7 @@ def _judged(pictures: Sequence[Tested], controls: Sequence[Tested], rule: _Rule)
     certified = (q <= rule.fdr) & (t <= rule.closest)
     gammas = stats.sensitivities(t, null, alpha=rule.fdr, closest=rule.closest)
     exact = rule.exact & (_stands_alone(pictures, null, rule) | ~certified)
-    matched, twins = _matched(pictures, controls, rule), _twin_p(pictures, controls)
+    matched, twins = _matched(pictures, controls, rule), _twin_p(pictures, controls, rule.reach)
     return [
         replace(
             _finding(picture, rule),
@@ -283,17 +291,17 @@ def _covariates(tested: Sequence[Tested]) -> Reals:
     return np.array([t.covariates for t in tested], np.float64)
 
 
-def _twin_p(pictures: Sequence[Tested], controls: Sequence[Tested]) -> list[float | None]:
+def _twin_p(pictures: Sequence[Tested], controls: Sequence[Tested], reach: float) -> list[float | None]:
     """Rank how much nearer the model comes than its twin among the same of the controls."""
     if any(t.twin is None for t in (*pictures, *controls)):
         return [None] * len(pictures)
-    nearer, null = ([_behind_twin(t) for t in side] for side in (pictures, controls))
+    nearer, null = ([_behind_twin(t, reach) for t in side] for side in (pictures, controls))
     return [float(p) for p in stats.conformal_p(np.array(nearer, np.float64), np.array(null, np.float64))]
 
 
-def _behind_twin(tested: Tested) -> float:
-    """Return T - T_twin, the smaller the stronger."""
-    return min(tested.statistic, FURTHEST) - min(inf if tested.twin is None else tested.twin, FURTHEST)
+def _behind_twin(tested: Tested, reach: float) -> float:
+    """Return T - T_twin, the smaller the stronger: 0 where both are beyond reach."""
+    return min(tested.statistic, reach) - min(inf if tested.twin is None else tested.twin, reach)
 
 
 def _finding(tested: Tested, rule: _Rule) -> Finding:
