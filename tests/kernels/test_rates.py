@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
 from byrote.kernels import rates
+from byrote.kernels.stats import clopper_pearson
 
 levels = st.sampled_from([0.3, 0.5, 0.8, 0.95, 0.99])
 
@@ -79,10 +80,30 @@ def test_discoverable_extrapolates_beyond_the_samples_and_its_ends_by_the_interv
 
 def test_the_first_copy_is_expected_after_one_by_p_samples():
     """The exact interval of 4 of 100 is .0110 to .0993."""
-    assert rates.samples_to_first(4, 100) == pytest.approx((25, 1 / 0.0993, 1 / 0.0110), rel=1e-3)
+    low, high = rates.seen_interval(4, 100)
+    assert rates.samples_to_first(4, 100) == pytest.approx((25, 1 / high, 1 / low))
     assert rates.samples_to_first(0, 100)[::2] == (inf, inf)
     assert rates.samples_to_first(0, 100)[1] == pytest.approx(1 / (1 - 0.025**0.01))
     assert rates.samples_to_first(5, 5)[:2] == (1, 1)
+
+
+@pytest.mark.parametrize("n", [1, 4, 10, 40])
+def test_the_chance_of_what_is_told_only_because_it_was_seen_is_covered_among_what_was_seen(n):
+    """Every p on a grid, by summing the binomial over the k whose interval holds it, given k >= 1."""
+    ends = np.array([rates.seen_interval(k, n) for k in range(1, n + 1)])
+    for p in np.concatenate([[1e-6, 1e-3], np.linspace(0.01, 0.99, 50)]):
+        chances = binom.pmf(np.arange(1, n + 1), n, p) / binom.sf(0, n, p)
+        assert chances[(ends[:, 0] <= p) & (p <= ends[:, 1])].sum() >= 0.95 - 1e-9
+
+
+def test_one_sight_of_ten_has_no_lower_end_and_plain_intervals_would_not_cover():
+    assert rates.seen_interval(1, 10)[0] == 0
+    assert rates.samples_to_first(1, 10)[2] == inf
+    plain = [clopper_pearson(k, 10) for k in range(1, 11)]
+    told = binom.pmf(np.arange(1, 11), 10, 1e-4) / binom.sf(0, 10, 1e-4)
+    assert sum(c for c, (low, high) in zip(told, plain, strict=True) if low <= 1e-4 <= high) < 0.01
+    with pytest.raises(ValueError, match="at least 1"):
+        rates.seen_interval(0, 10)
 
 
 def test_good_turing_is_the_share_of_copies_seen_once():

@@ -12,7 +12,7 @@ from math import exp, inf, log1p, sqrt
 import numpy as np
 from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
-from scipy import special
+from scipy import optimize, special
 from scipy import stats as distributions
 
 from byrote.kernels.stats import clopper_pearson
@@ -21,6 +21,7 @@ Reals = NDArray[np.float64]
 Counts = Int64[NDArray[np.int64], "m"]
 Steps = Int64[NDArray[np.int64], "j"]
 LEAST_POSITIVE = 20
+TINY = 1e-12
 ROUNDING = 1e-12  # so that a chance of exactly `probability` counts as reaching it
 
 
@@ -75,12 +76,36 @@ def discoverable(
 
 
 def samples_to_first(k: int, n: int, level: float = 0.95) -> tuple[float, float, float]:
-    """Return the expected number of samples to the first copy, 1 / p, and its ends from the exact interval of p.
+    """Return the expected number of samples to the first copy, 1 / p, and its ends.
 
-    inf where k = 0, and the upper end there too. It takes the samples of a prompt for independent, with one chance.
+    The ends are those of `seen_interval`: a rung is named because it gave a copy, so its k is never 0. At k = 0 the
+    first is inf. It takes the samples of a prompt for independent, with one chance.
     """
-    low, high = clopper_pearson(k, n, level)
-    return n / k if k else inf, 1 / high, 1 / low if low else inf
+    if k == 0:
+        return inf, 1 / clopper_pearson(k, n, level)[1], inf
+    low, high = seen_interval(k, n, level)
+    return n / k, 1 / high, 1 / low if low else inf
+
+
+def seen_interval(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Return the exact interval of a chance of which k >= 1 of n came true, given that it is told only because k >= 1.
+
+    Ours: Clopper and Pearson's tails, both under the condition X >= 1, so that it covers among those that are told. One
+    of n says nothing against a chance near 0 then, and the lower end is 0.
+    """
+    _refuse_share(k, n, level)
+    if k < 1:
+        raise ValueError("k must be at least 1: nothing is told of what never came true")
+    tail = (1 - level) / 2
+
+    def above(p: float) -> float:
+        return float(special.betainc(k, n - k + 1, p) / _any(p, n)) - tail
+
+    def below(p: float) -> float:
+        return 1 - float(special.betainc(k + 1, n - k, p) / _any(p, n)) - tail
+
+    low = 0.0 if k == 1 else float(optimize.brentq(above, TINY, 1.0))
+    return low, 1.0 if k == n else float(optimize.brentq(below, TINY, 1.0))
 
 
 def good_turing(hits: Int64[NDArray[np.int64], "r"]) -> float:
@@ -172,6 +197,11 @@ def cluster_bootstrap(
     means = [copies[dice.integers(0, m, m)].mean() / samples for _ in range(draws)]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _any(p: float, n: int) -> float:
+    """Return the chance that at least one of n comes true."""
+    return float(-np.expm1(n * np.log1p(-p))) if p < 1 else 1.0
 
 
 def _any_of(j: int, samples: int) -> Reals:
