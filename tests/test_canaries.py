@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import inf, log, log2
 
 import numpy as np
@@ -207,13 +207,24 @@ def test_a_file_that_is_no_record_is_refused(tmp_path, data):
         canaries.read(tmp_path / "missing.json")
 
 
+def sides(rows):
+    return [{row.digest for row in rows if row.published == published} for published in (True, False)]
+
+
+def test_a_coin_that_was_changed_after_indexing_is_refused(made):
+    rows = made[1]
+    turned = [replace(rows[0], published=not rows[0].published), *rows[1:]]
+    with pytest.raises(CorpusError, match="not on their side"):
+        canaries.check(turned, *sides(rows))
+
+
 def test_a_canary_that_was_not_indexed_is_named_before_it_can_pass_for_forgotten(made):
     rows = made[1]
-    canaries.check(rows, {row.digest for row in rows})
+    canaries.check(rows, *sides(rows))
     for published, says in ((False, "--held-out keep/"), (True, "index publish/")):
         lost = next(row for row in rows if row.published == published)
         with pytest.raises(CorpusError, match=says) as caught:
-            canaries.check(rows, {row.digest for row in rows} - {lost.digest})
+            canaries.check(rows, *(side - {lost.digest} for side in sides(rows)))
         assert lost.file in str(caught.value)
 
 

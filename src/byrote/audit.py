@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from functools import cached_property
 from math import inf
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 from byrote import canaries, sources
 from byrote.canaries import Canary
 from byrote.corpus import Corpus
-from byrote.domain import Clique, Family, Group, Match, Prompt, Sample, Side
+from byrote.domain import SIDES, Clique, Family, Group, Match, Prompt, Sample, Side
 from byrote.engine import Part
 from byrote.kernels.matching import Separation
 from byrote.models import Model
@@ -30,22 +30,33 @@ STATISTIC = (
 )
 
 
+UNSURE: dict[str, Any] = {
+    "certified": False, "sensitivity": None, "p_value": None, "q_value": None, "matched_p": None, "twin_p": None
+}  # fmt: skip
+"""What a plan that was changed after sampling takes from a finding."""
 SEALED = ("prompts", "ladder", "generate", "cliques", "match", "certify")
 """The sections of the plan that a seal fixes word for word; model, twin, corpus and canaries go in by their digests."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """What was fixed, and whether that was before the first sample of this audit was begun."""
+    """What was fixed, and whether that was before any sample from that noise of that model was begun.
+
+    `alike` tells whether model and corpus are those of this audit, `elsewhere` whether it is known from another folder.
+    """
 
     digest: str
     at: str
     before_sampling: bool
+    seed: int
+    closest: float
+    alike: bool
+    elsewhere: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A picture that somebody named. `named` tells whether that was before any sample of the plan's seed."""
+    """A picture that somebody named. `named` tells whether that was before any sample that this folder knows."""
 
     digest: str
     at: str
@@ -179,24 +190,28 @@ class Audit:
         return self.corpus.store.read_all(Group, self.recipes.groups)
 
     def claims(self) -> list[Claim]:
-        """List the pictures that were named, each once; naming one after sampling is no naming."""
+        """List the pictures that were named, each once; after a sample of any seed or model naming is no naming."""
         found: dict[str, Claim] = {}
         sampled = False
         for line in self.store.ledger():
-            seed = line.get("content", {}).get("plan", {}).get("prompts", {}).get("seed")
-            sampled |= line["event"] == "seal" and seed == self.plan.prompts.seed
+            sampled |= line["event"] == "seal"
             if line["event"] == "claim":
                 found.setdefault(line["digest"], Claim(line["digest"], line["at"], not sampled))
         return list(found.values())
 
     def seals(self) -> list[Seal]:
-        """List what was sealed in this folder, oldest first."""
-        return [Seal(line["digest"], line["at"], line["before_sampling"]) for line in self._lines("seal")]
+        """List what was sealed in this folder, and over this corpus elsewhere before this audit certified; in order."""
+        here, done = self._lines("seal"), self._certified_at()
+        known = {line["digest"] for line in here}
+        there = [line for line in self.corpus.store.ledger() if line["event"] == "seal" and line["digest"] not in known]
+        rows = [(line, False) for line in here] + [(line, True) for line in there if line["at"] <= done]
+        return sorted((self._seal_of(line, elsewhere) for line, elsewhere in rows), key=lambda seal: seal.at)
 
-    @property
+    @cached_property
     def seal(self) -> Seal | None:
         """Return the seal of the audit as its plan stands, or None before it is sealed."""
-        mine = [seal for seal in self.seals() if seal.digest == self._sealed()["digest"]]
+        digest = self._sealed()["digest"]
+        mine = [self._seal_of(line, False) for line in self._lines("seal") if line["digest"] == digest]
         return mine[0] if mine else None
 
     @property
@@ -207,15 +222,15 @@ class Audit:
     def seal_now(self) -> None:
         """Write down, before the first sample, everything that the certificate rests on."""
         if self.seal is None:
-            begun = {line["recipe"] for line in self._lines("begun")}
-            before = self.recipes.samples.digest not in begun
-            self.store.log("seal", self._sealed() | {"before_sampling": before})
+            sealed = self._sealed() | {"before_sampling": not self._sampled()}
+            self.store.log("seal", sealed)
+            self.corpus.store.log("seal", sealed)
+            del self.seal
 
     def power(self) -> dict[Family, Test]:
         """Weigh all families before any sample is made, no control at the cut."""
         families, fdr = self._families(), self.plan.certify.fdr
-        sides: tuple[Side, Side] = ("picture", "control")
-        counts = {f: [len(families.get((f, side), ())) for side in sides] for f, _ in families}
+        counts = {f: [len(families.get((f, side), ())) for side in SIDES] for f, _ in families}
         return {f: test_of(m, n, 0, fdr=fdr) for f, (m, n) in counts.items()}
 
     @cached_property
@@ -225,7 +240,7 @@ class Audit:
         result = certify(list(self._tested()), fdr=rule.fdr, closest=rule.closest, matched=rule.matched, reach=reach)
         findings = with_ways(result.findings, self.hits)
         if not self.sealed_before_sampling:
-            findings = [replace(finding, certified=False, sensitivity=None) for finding in findings]
+            findings = [replace(finding, **UNSURE) for finding in findings]
         return replace(result, findings=findings)
 
     @cached_property
@@ -243,8 +258,11 @@ class Audit:
 
     @cached_property
     def hits(self) -> Hits:
-        """Return which samples are within tau of which group."""
-        return Hits(self.matches(), self.prompts, self.plan.certify.closest, self.plan.generate.seeds)
+        """Return which samples are within tau of which group, those left out that the twin gives too."""
+        closest, twin = self.plan.certify.closest, self.recipes.twin
+        given = {group for group, row in self.best(twin).items() if statistic(row) <= closest} if twin else set()
+        matches = (row for row in self.matches() if row.group not in given)
+        return Hits(matches, self.prompts, closest, self.plan.generate.seeds)
 
     def parts(self) -> list[Part]:
         """Return the parts that the samples are to have."""
@@ -264,7 +282,7 @@ class Audit:
         return sum((row.source, row.where) not in there for row in self.corpus.pictures), notes
 
     def matches(self) -> list[Match]:
-        """Return the matches: only samples whose prompt has a clique have any."""
+        """Return the matches; of prompts without a clique only those that come near."""
         return self.store.read_all(Match, self.recipes.look.tables.matches)
 
     def samples(self, digests: set[str]) -> dict[str, bytes]:
@@ -280,9 +298,18 @@ class Audit:
         return float(sum(line["seconds"] for line in lines if line["recipe"] in mine))
 
     def best(self, made: Made | None = None) -> dict[str, Match]:
-        """Return the match of smallest T of every group that has any, of the model or of its twin."""
+        """Return the match of smallest T of every group that has any, of the model or of its twin.
+
+        Samples of prompts without a clique do not count, nor those of ordinary users' prompts: they were written for
+        nobody's sake that is drawn, so they may favour one side.
+        """
+        made = made or self.recipes.own
+        counts = {row.prompt for row in self.store.read_all(Clique, made.cliques) if row.found}
+        counts -= {prompt.number for prompt in self.prompts if prompt.rung == "users"}
         best: dict[str, Match] = {}
-        for row in self.store.read_all(Match, (made or self.recipes.own).look.tables.matches):
+        for row in self.store.read_all(Match, made.look.tables.matches):
+            if row.prompt not in counts:
+                continue
             known = best.get(row.group)
             if known is None or _order(row) < _order(known):
                 best[row.group] = row
@@ -293,6 +320,7 @@ class Audit:
         twin = self.best(self.recipes.twin) if self.recipes.twin else None
         moved = {row.digest: row.values for row in self.store.read_all(likeness.Moves, self.recipes.covariates)}
         asked = {prompt.group: prompt.digest for prompt in self.prompts}
+        claimed = {prompt.group for prompt in self.prompts if prompt.stratum == "claim"}
         for (family, side), groups in self._families().items():
             for group in sorted(groups):
                 found, row = best.get(group), sides[group]
@@ -306,6 +334,7 @@ class Audit:
                     found,
                     None if twin is None else statistic(twin[group]) if group in twin else inf,
                     moved.get(digest),
+                    group in claimed,
                 )
 
     def _families(self) -> dict[tuple[Family, Side], set[str]]:
@@ -313,8 +342,7 @@ class Audit:
         coins = {canary.digest for canary in self.canaries}
         placed = {row.group for row in self.groups if row.digest in coins}
         out: dict[tuple[Family, Side], set[str]] = {}
-        sides: tuple[Side, Side] = ("picture", "control")
-        for side in sides:
+        for side in SIDES:
             groups = {row.group for row in self.groups if row.side == side and not row.set_aside}
             out["canary", side] = groups & placed
             out["asked", side], out["unasked", side] = (groups & asked) - placed, groups - asked - placed
@@ -332,6 +360,33 @@ class Audit:
         root, corpus = self.store.root, self.corpus.root.resolve()
         return Made(plan, samples, agreed, match.Look(root, corpus, groups, asked, samples, agreed, plan))
 
+    def _sampled(self) -> bool:
+        """Tell whether this model may have been asked from this noise before.
+
+        The noise of a sample follows from the seed of the plan and what is asked alone, so any other plan of that seed
+        gives some of the same samples. Samples of which the ledger knows nothing count too.
+        """
+        begun = {line["recipe"] for line in self._lines("begun")}
+        same = [line["content"] for line in self._lines("seal") if self._same_noise(line["content"])]
+        unknown = {path.parent.name for path in self.store.root.glob("samples/*/*.parquet")} - begun
+        return bool(unknown) or any(content["samples"] in begun for content in same)
+
+    def _same_noise(self, content: dict[str, Any]) -> bool:
+        return bool(
+            content["plan"]["prompts"]["seed"] == self.plan.prompts.seed and content["model"] == self.model.digest
+        )
+
+    def _seal_of(self, line: dict[str, Any], elsewhere: bool) -> Seal:
+        content, plan = line["content"], line["content"]["plan"]
+        alike = content["model"] == self.model.digest and content["corpus"] == self.corpus.digest
+        seed, closest = plan["prompts"]["seed"], plan["certify"]["closest"]
+        return Seal(line["digest"], line["at"], line["before_sampling"], seed, closest, alike, elsewhere)
+
+    def _certified_at(self) -> str:
+        """Return when this audit was certified, or the end of time."""
+        done = [line["at"] for line in self._lines("done") if line["recipe"] == self.recipes.certified.digest]
+        return str(done[0]) if done else "~"
+
     def _lines(self, event: str) -> list[dict[str, Any]]:
         return [line for line in self.store.ledger() if line["event"] == event]
 
@@ -347,7 +402,7 @@ class Audit:
             "samples": self.recipes.samples.digest,
             "prompts_and_controls": prompts_digest,
             "claims": [claim.digest for claim in self.claims() if claim.named],
-            "canaries": sorted(canary.digest for canary in self.canaries),
+            "canaries": _digest(sorted(map(astuple, self.canaries))),
         }
         return {"digest": _digest(content), "content": content}
 

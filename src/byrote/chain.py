@@ -10,13 +10,14 @@ from pathlib import Path
 from byrote import canaries
 from byrote.audit import Audit
 from byrote.corpus import Corpus
-from byrote.domain import Finding
+from byrote.domain import SIDES, Finding
 from byrote.engine import Part
 from byrote.engine.local import engine
 from byrote.errors import CorpusError, Incomplete, PlanError
 from byrote.evidence import gather
 from byrote.plan import STAGES
 from byrote.stages import Desk, Failed, Progress, cliques, dedupe, generate, ingest, likeness, match, prompts, report
+from byrote.stages.certify import Test
 from byrote.store import Recipe, replace_file, sweep
 
 
@@ -53,7 +54,7 @@ def _stage(stage: str, audit: Audit, desk: Desk, at_corpus: Desk) -> list[Failed
             _check_model(audit)
             return dedupe.run(at_corpus, audit.corpus, audit.plan.corpus)
         case "prompts":
-            canaries.check(audit.canaries, {row.digest for row in audit.corpus.pictures})
+            canaries.check(audit.canaries, *(audit.corpus.digests(side) for side in SIDES))
             failed = prompts.run(desk, audit.corpus, audit.recipes.groups, audit.wanted)
             return failed or _some_prompts(audit)
         case "generate":
@@ -153,14 +154,20 @@ def _save_plan(audit: Audit) -> None:
     replace_file(audit.root / f"plan-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json", text.encode())
 
 
+def main_test(audit: Audit) -> tuple[Test, str]:
+    """Weigh the family that the answer will be about, "asked" or, where nobody can be asked, "searched for"."""
+    power = audit.power()
+    return (power["asked"], "asked") if audit.model.takes_text else (power["unasked"], "searched for")
+
+
 def _power(audit: Audit) -> str:
     """Say before any sample is made what the audit can show."""
-    test = audit.power()["asked"]
+    test, how = main_test(audit)
     if test.k_needed is None:
-        return f"{test.m:,} pictures and {test.n_controls:,} controls asked: nothing can be certified, only measured"
-    able = "" if test.k_needed <= test.m else ", more than are asked: nothing can be certified; ask more controls"
+        return f"{test.m:,} pictures and {test.n_controls:,} controls {how}: nothing can be certified, only measured"
+    able = "" if test.k_needed <= test.m else f", more than are {how}: nothing can be certified; take more controls"
     return (
-        f"{test.m:,} pictures and {test.n_controls:,} controls asked, smallest p {test.smallest_p:.4f}: "
+        f"{test.m:,} pictures and {test.n_controls:,} controls {how}, smallest p {test.smallest_p:.4f}: "
         f"it takes {test.k_needed:,} reproduced pictures to certify any{able}"
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from byrote.audit import Audit
-from byrote.domain import Finding, Prompt
+from byrote.domain import Finding, Side
 from byrote.errors import Incomplete
 from byrote.kernels.rates import difference, mcnemar, paired_difference
 from byrote.stages.certify import LEVEL, counted
@@ -121,12 +121,17 @@ def _count(hits: Mapping[str, bool]) -> tuple[int, int]:
 
 def _asked_alike(a: Audit, b: Audit) -> bool:
     """Tell whether both audits asked for the same members under the same captions."""
-    asked: list[set[Any]] = [{(p.group, p.digest, p.text) for p in _asked(x)} for x in (a, b)]
-    return asked[0] == asked[1]
+    return _asked(a, "picture") == _asked(b, "picture")
 
 
-def _asked(audit: Audit) -> list[Prompt]:
-    return [p for p in audit.prompts if p.rung == "caption" and p.side == "picture" and p.stratum != "canary"]
+def _asked(audit: Audit, side: Side) -> set[tuple[str, str, str | None]]:
+    own = [p for p in audit.prompts if p.rung == "caption" and p.side == side and p.stratum not in ("canary", "free")]
+    return {(p.group, p.digest, p.text) for p in own}
+
+
+def _fixed(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a section without the places of its files, which are told from each audit's own folder."""
+    return {knob: value for knob, value in section.items() if knob not in ("users", "texts")}
 
 
 def _caveats(a: Audit, b: Audit, paired: bool) -> list[str]:
@@ -137,8 +142,15 @@ def _caveats(a: Audit, b: Audit, paired: bool) -> list[str]:
         said.append("The corpora differ.")
     if not paired:
         said.append("Not the same pictures were asked: the shares are compared as two draws.")
+    if _asked(a, "control") != _asked(b, "control"):
+        said.append("Not the same controls were asked: what is certified may differ for that alone.")
+    if a.plan.prompts.seed != b.plan.prompts.seed:
+        said.append("The seeds differ, and so does the starting noise.")
+    twins = [None if x.twin is None else x.twin.digest for x in (a, b)]
+    if twins[0] != twins[1]:
+        said.append("The twins differ: what a twin gives too counts as no copy.")
     plans = a.plan.as_dict(), b.plan.as_dict()
-    differ = [name for name in SAME if plans[0][name] != plans[1][name]]
+    differ = [name for name in SAME if _fixed(plans[0][name]) != _fixed(plans[1][name])]
     if differ:
         said.append(
             f"The plans differ in {', '.join(f'[{name}]' for name in differ)}: the model is not all that changed."

@@ -76,6 +76,10 @@ class Corpus:
         """Return the rows of all pictures, both sides, sorted; of a file that changed, its last state."""
         return self._rows[0]
 
+    def digests(self, side: Side) -> set[str]:
+        """Return the digests of one side."""
+        return {row.digest for row in self.pictures if row.side == side}
+
     @property
     def unreadable(self) -> list[Unreadable]:
         """Return the files that could not be read, with their reasons."""

@@ -13,8 +13,11 @@ from byrote.rungs import Rung
 
 RGB = NDArray[np.uint8]
 Side = Literal["picture", "control"]
+SIDES: tuple[Side, Side] = ("picture", "control")
 Family = Literal["asked", "unasked", "canary"]
 Stratum = Literal["top", "random", "claim", "canary", "control", "free"]
+DRAWN: tuple[Stratum, ...] = ("top", "random", "control")
+"""The strata that rates speak of: neither canaries, which a coin placed, nor pictures that somebody named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +142,8 @@ class Finding:
     `matched_p` is the p-value among the controls that are most like the picture, `sensitivity` the largest Gamma at
     which the finding stays certified (null where it is not), `twin` the statistic T of a model that was not trained on
     the picture (null without a twin, or where nothing of it came near) and `twin_p` the p-value of the difference.
-    `rung` is the least contrived rung that brings the picture within tau: in `rung_hits` of `rung_samples` samples.
+    `rung` is the least contrived rung that brings the picture within tau: in `rung_hits` of `rung_samples` samples, or,
+    on rung "users", of so many prompts. `claimed` pictures are asked only because somebody named them.
     """
 
     family: Family
@@ -165,11 +169,12 @@ class Finding:
     rung: Rung | None = None
     rung_hits: int | None = None
     rung_samples: int | None = None
+    claimed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A share `k` of `n` with its exact interval and its control twin."""
+    """A share `k` of `n` with its interval and its control twin; `population` says whom it speaks of."""
 
     name: str
     tier: str | None
@@ -181,3 +186,4 @@ class Rate:
     method: str
     controls_k: int | None
     controls_n: int | None
+    population: str = ""

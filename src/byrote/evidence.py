@@ -2,33 +2,32 @@
 
 import platform
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
-from math import inf
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
 import psutil
 from numpy.typing import NDArray
+from scipy.stats import mannwhitneyu
 
 from byrote import canaries, images
 from byrote.audit import Audit
-from byrote.domain import RGB, Family, Finding, Group, Match, Picture, Rate
+from byrote.domain import RGB, SIDES, Family, Finding, Group, Match, Picture, Rate
 from byrote.kernels.rates import chao1, discoverable, discovered, good_turing
 from byrote.kernels.stats import clopper_pearson
 from byrote.plan import CertifyPlan
 from byrote.review import REVIEW, draw, verdicts
 from byrote.review.measure import measure
-from byrote.stages import report
-from byrote.stages.certify import FAMILIES, LEVEL, rates, statistic
-from byrote.stages.ways import rung_rates
+from byrote.stages import match, report
+from byrote.stages.certify import FAMILIES, LEVEL, SUSPECT, counted, rates, statistic
+from byrote.stages.ways import rung_rates, shares
 from byrote.store import versions
 
 MOST_OTHERS = 1_000
 STEPS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500)
 NEAREST_CONTROLS = 12
-SUSPECT = 0.01
-"""Below this p-value of telling the sides apart the report warns at the top."""
 
 
 def gather(audit: Audit) -> report.Evidence:
@@ -40,7 +39,7 @@ def gather(audit: Audit) -> report.Evidence:
     findings = [row for row in pictures if row.certified or row.group in others]
     controls = [row for row in rows if row.side == "control" and row.statistic is not None][:NEAREST_CONTROLS]
     show = _Show(audit, [*findings, *controls])
-    rule = audit.plan.certify
+    rule, trips = audit.plan.certify, _round_trips(audit)
     return report.Evidence(
         model=report.ModelFacts(audit.plan.model.uri, audit.model.name, audit.model.digest),
         corpus=_corpus(audit),
@@ -49,11 +48,8 @@ def gather(audit: Audit) -> report.Evidence:
         findings=[show(row) for row in findings],
         controls=report.Controls(certified.controls_n, certified.controls_certified),
         nearest_controls=[show(row) for row in controls],
-        statistics=_statistics(rows),
-        rates=[
-            *rates(rows, fdr=rule.fdr, closest=rule.closest),
-            *rung_rates(audit.prompts, audit.hits, audit.plan.generate.seeds),
-        ],
+        statistics=_statistics(rows, rule.closest),
+        rates=_rates(audit, rows),
         cost=_cost(audit),
         skipped=list(_skipped(audit)),
         calibrated=_calibrated(audit, rows),
@@ -63,7 +59,7 @@ def gather(audit: Audit) -> report.Evidence:
         sample_image=show.sample,
         sealed=_seals(audit)[1],
         audits=_seals(audit)[0],
-        warnings=_warnings(audit),
+        warnings=_warnings(audit, trips),
         versions=versions(),
         machine=_machine(),
         drawn=_drawn(audit, pictures),
@@ -72,6 +68,7 @@ def gather(audit: Audit) -> report.Evidence:
         at_all=certified.at_all,
         balance=certified.balance,
         apart=audit.apart,
+        round_trips=trips,
         claims=audit.judged,
         discovery=_discovery(audit),
         unseen=_unseen(audit),
@@ -91,9 +88,9 @@ class _Show:
             self._pictures[picture.side, picture.digest].append(picture)
         groups = {row.group for row in rows}
         self._matches: dict[str, list[Match]] = defaultdict(list)
-        for match in audit.matches():
-            if match.group in groups:
-                self._matches[match.group].append(match)
+        for row in audit.matches():
+            if row.group in groups:
+                self._matches[row.group].append(row)
         self._wanted = {m.sample for found in self._matches.values() for m in found[:1]} | {
             row.sample for row in rows if row.sample
         }
@@ -104,7 +101,8 @@ class _Show:
         rows = self._pictures[row.side, row.digest]
         captions = [picture.caption for picture in rows if picture.caption is not None]
         near = sorted(self._matches[row.group], key=statistic)
-        within = [m for m in near if statistic(m) <= self._audit.plan.certify.closest] or near[:1]
+        closest = self._audit.plan.certify.closest
+        within = [m for m in near if statistic(m) <= closest or m.sample == row.sample]
         return report.Shown(
             finding=row,
             where=tuple(picture.where for picture in rows),
@@ -127,11 +125,17 @@ def _twin(audit: Audit) -> report.ModelFacts | None:
 
 
 def _tau(audit: Audit) -> report.Tau:
-    """Say where tau comes from: from a measured second draw if one gave this very value, else from the plan."""
-    closest = audit.plan.certify.closest
-    for line in reversed([line for line in audit.store.ledger() if line["event"] == "tau"]):
-        if line["closest"] == closest:
-            return report.Tau(closest, "a second held-out draw", line["share"], line["pictures"])
+    """Say where tau comes from: from a second draw if one gave it for this corpus before any seal, else from the plan.
+
+    How often tau was measured is told, since whoever measures often may choose.
+    """
+    closest, corpus = audit.plan.certify.closest, audit.corpus.digest
+    before = takewhile(lambda line: line["event"] != "seal", audit.store.ledger())
+    measured = [line for line in before if line["event"] == "tau"]
+    for line in reversed(measured):
+        if line["closest"] == closest and line["corpus"] == corpus:
+            often = f", one of {len(measured)} that were measured" if len(measured) > 1 else ""
+            return report.Tau(closest, f"a second held-out draw{often}", line["share"], line["pictures"])
     preset = "the preset of Carlini et al. 2023, section 4.2"
     return report.Tau(closest, preset if closest == CertifyPlan().closest else "the plan, without a stated source")
 
@@ -204,10 +208,44 @@ def _one_a_group(audit: Audit, side: str) -> list[Group]:
     return list({row.group: row for row in audit.groups if row.side == side}.values())
 
 
-def _statistics(rows: Iterable[Finding]) -> dict[Family, report.Statistics]:
+def _rates(audit: Audit, rows: Sequence[Finding]) -> list[Rate]:
+    """Return all shares with whom they speak of; without calibration nothing is said of what is certified."""
+    rule, seeds = audit.plan.certify, audit.plan.generate.seeds
+    found = rates(rows, fdr=rule.fdr, closest=rule.closest)
+    found += shares(audit.prompts, audit.hits, seeds, audit.plan.prompts.seed)
+    found += rung_rates(audit.prompts, audit.hits, seeds)
+    sure = _calibrated(audit, rows)
+    about = {"asked": _asked(audit), "unasked": "all groups of the corpus that were not asked for"}
+    about |= {"canary": "the canaries that a coin published", "prompts": "the users' prompts of the plan"}
+    about |= {"samples asked": "samples asked for with no text"}
+
+    def population(rate: Rate) -> str:
+        return next((said for name, said in about.items() if rate.name.startswith(name)), about["asked"])
+
+    return [replace(rate, population=population(rate)) for rate in found if sure or "certified" not in rate.name]
+
+
+def _asked(audit: Audit) -> str:
+    strata = Counter(p.stratum for p in audit.prompts if p.rung == "caption" and p.side == "picture")
+    told = [f"the {strata['top']:,} groups with the most copies"] if strata["top"] else []
+    told += [f"{strata['random']:,} groups drawn at random from the rest"] if strata["random"] else []
+    return " and ".join(told) or "nobody"
+
+
+def _round_trips(audit: Audit) -> report.RoundTrips | None:
+    """Hold the errors of the autoencoder on pictures against those on controls."""
+    look = audit.recipes.look
+    pictures, controls = (match.trip_errors(look, side) for side in SIDES)
+    if not len(pictures) or not len(controls):
+        return None
+    p = float(mannwhitneyu(pictures, controls).pvalue)
+    return report.RoundTrips(float(np.median(pictures)), len(pictures), float(np.median(controls)), len(controls), p)
+
+
+def _statistics(rows: Iterable[Finding], closest: float) -> dict[Family, report.Statistics]:
     values: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in rows:
-        values[row.family, row.side].append(inf if row.statistic is None else row.statistic)
+        values[row.family, row.side].append(counted(row, closest))
     return {f: report.Statistics(np.array(values[f, "picture"]), np.array(values[f, "control"])) for f in FAMILIES}
 
 
@@ -245,12 +283,14 @@ def _skipped(audit: Audit) -> Iterator[report.Skipped]:
 
 
 def _seals(audit: Audit) -> tuple[list[report.Seal], report.Seal | None]:
-    seals = [report.Seal(seal.digest, seal.at, seal.before_sampling) for seal in audit.seals()]
+    seals = [
+        report.Seal(s.digest, s.at, s.before_sampling, s.seed, s.closest, s.alike, s.elsewhere) for s in audit.seals()
+    ]
     mine = audit.seal
     return seals, next((seal for seal in seals if mine is not None and seal.digest == mine.digest), None)
 
 
-def _warnings(audit: Audit) -> list[str]:
+def _warnings(audit: Audit, trips: report.RoundTrips | None) -> list[str]:
     warnings = []
     if not audit.sealed_before_sampling:
         warnings.append(
@@ -263,6 +303,24 @@ def _warnings(audit: Audit) -> list[str]:
             f"(AUC {audit.apart.auc:.2f}, p {audit.apart.p_value:.3f}): "
             "controls are not of the same kind, and p and q may owe something to that."
         )
+    leans = audit.certified.twin_leans
+    if leans is not None and leans <= SUSPECT:
+        warnings.append(
+            f"The twin brings more controls than pictures within \u03c4 (p {leans:.2g}): it may have been trained on "
+            "them, which takes near controls out of the comparison. No finding is exact."
+        )
+    if trips is not None and trips.p_value <= SUSPECT:
+        warnings.append(
+            f"The model's autoencoder returns pictures and controls unlike (median error {trips.pictures:.4f} and "
+            f"{trips.controls:.4f}, p {trips.p_value:.2g}): it may have been trained on one side, and distances to "
+            "round trips may owe something to that."
+        )
+    alike = sum(seal.alike for seal in audit.seals())
+    if alike > 1:
+        warnings.append(
+            f"This is one of {alike} audits of this model and corpus that are known here: whoever chooses among "
+            "several finds more than chance allows. They are listed below."
+        )
     if not audit.model.takes_text:
         warnings.append("The model takes no text: nobody was asked for, and all pictures were searched for.")
     return warnings
@@ -270,11 +328,8 @@ def _warnings(audit: Audit) -> list[str]:
 
 def _drawn(audit: Audit, pictures: Iterable[Finding]) -> Rate | None:
     drawn = {prompt.group for prompt in audit.prompts if prompt.stratum == "random" and prompt.group}
-    near = [
-        row.statistic is not None and row.statistic <= audit.plan.certify.closest
-        for row in pictures
-        if row.group in drawn
-    ]
+    closest = audit.plan.certify.closest
+    near = [counted(row, closest) <= closest for row in pictures if row.group in drawn]
     if not near:
         return None
     k, n = sum(near), len(near)

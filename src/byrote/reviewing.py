@@ -6,7 +6,7 @@ from pathlib import Path
 from byrote import images
 from byrote.audit import Audit
 from byrote.domain import RGB
-from byrote.errors import Incomplete
+from byrote.errors import Incomplete, StoreError
 from byrote.review import REVIEW, draw, sheets, verdicts
 from byrote.review.draw import Key
 from byrote.review.measure import Measurement, measure
@@ -16,11 +16,11 @@ def draw_pairs(root: Path, out: Path, *, count: int, seed: int) -> tuple[Key, in
     """Draw the pairs of an audit, once, and write the sheets; return the key and how many could not be shown.
 
     The digest of the key goes into the ledger. Raises Incomplete before the audit is certified, or where pairs were
-    drawn already with other settings: drawing again until the result pleases is no measurement.
+    drawn already with other settings: drawing again until the result pleases is no measurement. StoreError where
+    the sheets cannot be written.
     """
     audit = _certified(root)
-    look = audit.recipes.look
-    key = draw.draw(audit.best().values(), tau=audit.plan.certify.closest, reach=look.reach, count=count, seed=seed)
+    key = _drawn(audit, count, seed)
     with audit.store.locked():
         if (root / REVIEW / "key.json").exists() and draw.read(root / REVIEW) != key:
             raise Incomplete(
@@ -33,7 +33,10 @@ def draw_pairs(root: Path, out: Path, *, count: int, seed: int) -> tuple[Key, in
     def sample(digest: str) -> RGB | None:
         return images.decode(found[digest]) if digest in found else None
 
-    return key, sheets.write(out, key, audit.corpus.pixels, sample)
+    try:
+        return key, sheets.write(out, key, audit.corpus.pixels, sample)
+    except OSError as error:
+        raise StoreError(f"{out}: the sheets cannot be written: {error.strerror or error}") from error
 
 
 def take_verdicts(root: Path, file: Path, reviewer: str) -> tuple[int, int]:
@@ -55,23 +58,36 @@ def measured(root: Path) -> Measurement:
 
 def words(told: Measurement) -> str:
     """Say a measurement in lines for a person."""
-    lines = [f"{told.drawn} candidate pairs drawn of {told.population:,}; {told.undecided} without a majority yet"]
+    lines = [f"{told.drawn} candidate pairs drawn of {told.population:,}; {told.undecided} undecided"]
+    if told.undecided:
+        lines.append("intervals hold whatever the undecided pairs are; the numbers before them leave those out")
     if told.copies is not None:
         total, low, high = told.copies
-        lines.append(f"copies among all candidate pairs: {total:,.0f}, {low:,} to {high:,}")
+        lines.append(f"copies among all {told.population:,} candidate pairs: {total:,.0f}, {low:,} to {high:,}")
     if told.precision is not None:
         p = told.precision
-        lines.append(f"of the pairs within tau {p.k} of {p.n} judged are copies: {p.low:.1%} to {p.high:.1%}")
+        told_tau = f"within tau ({told.tau:g}) {p.k} of {p.n} decided pairs are copies"
+        lines.append(f"{told_tau}; of all candidate pairs there {p.low:.1%} to {p.high:.1%}")
     if told.recall is not None:
-        lines.append(f"tau holds {told.recall[0]:.1%} to {told.recall[1]:.1%} of all copies")
-    for each in told.reviewers:
+        lines.append(
+            f"of all copies among the candidate pairs {told.recall[0]:.1%} to {told.recall[1]:.1%} are within tau"
+        )
+    for each in (*told.reviewers, told.majority):
         for rate in (each.sensitivity, each.false_positives):
             if rate is not None:
                 lines.append(f"{each.name}: {rate.name}: {rate.k} of {rate.n}, {rate.low:.1%} to {rate.high:.1%}")
     lines += [
-        f"{a.method}'s kappa of {' and '.join(a.reviewers)}: {a.kappa:.2f} (+- {a.error:.2f})" for a in told.agreement
+        f"{a.method}'s kappa of {' and '.join(a.reviewers)}, {a.pairs} pairs: {a.kappa:.2f} (+- {a.error:.2f})"
+        for a in told.agreement
     ]
     return "\n".join(lines)
+
+
+def _drawn(audit: Audit, count: int, seed: int) -> Key:
+    best, tau = audit.best(), audit.plan.certify.closest
+    others = {row.group: (row.digest, row.side) for row in audit.groups if row.group not in best and not row.set_aside}
+    reach = audit.recipes.look.reach
+    return draw.draw(best.values(), tau=tau, reach=reach, count=count, seed=seed, others=sorted(others.values()))
 
 
 def _certified(root: Path) -> Audit:

@@ -232,7 +232,7 @@ def _npy(array: NDArray[Any]) -> bytes:
 def _json_or_none(line: str) -> Json | None:
     try:
         read = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return read if isinstance(read, dict) else None
 

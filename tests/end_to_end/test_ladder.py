@@ -1,9 +1,9 @@
 """The prompt ladder, end to end: a finding names the least contrived rung, every rung has its rate and control twin."""
 
 import pytest
-from end_to_end.studio import Studio, portraits
 
 from byrote.stages.ladder import adversarial, paraphrase, truncated
+from end_to_end.studio import Studio, portraits
 
 SEEDS = 10
 

@@ -78,7 +78,7 @@ def test_the_report_has_every_key_of_its_schema(tmp_path):
     assert set(found["samples"][0]) == {"seed", "digest"}
     assert found["basis"] == "exact"
     for rate in report["rates"]:
-        names = ("name", "tier", "k", "n", "low", "high", "level", "method", "controls_k", "controls_n")
+        names = ("name", "tier", "k", "n", "low", "high", "level", "method", "controls_k", "controls_n", "population")
         assert set(rate) == set(names)
         assert rate["low"] <= rate["k"] / rate["n"] <= rate["high"]
     assert report["cost"]["samples"] == (40 + 100) * 10

@@ -1,9 +1,9 @@
 """The counterfactual twin, end to end: what a model without the pictures gives too is not called a copy."""
 
 import pytest
-from end_to_end.studio import Studio, portraits
 
 from byrote.errors import PlanError
+from end_to_end.studio import Studio, portraits
 
 TAUGHT, COMMON = 14, 3
 

@@ -158,7 +158,7 @@ def test_the_sidecar_wins_over_metadata_and_the_first_row_over_later_ones(tmp_pa
     jsonl(tmp_path, *({"file_name": name, "text": text} for name, text in rows))
     folder = Folder(tmp_path)
     assert [listed.caption for listed in folder.list()] == ["sidecar", "two"]
-    assert folder.notes == [Note("metadata.jsonl, line 3", "a second caption for 'b.png' is left out")]
+    assert folder.notes == [Note("metadata.jsonl, line 3: 'b.png'", "a second caption of one picture is left out")]
 
 
 def test_a_changed_caption_is_seen_by_the_next_listing(tmp_path):

@@ -141,6 +141,9 @@ def read(folder: Path) -> dict:
 NUMBER = (int, float)
 MAYBE = (int, float, type(None))
 TEST = {"m": int, "n_controls": int, "controls_at_cut": int, "smallest_p": MAYBE, "k_needed": (int, type(None))}
+SEAL = {"digest": str, "when": str, "before_sampling": bool, "seed": int, "closest": NUMBER, "alike": bool} | {
+    "elsewhere": bool
+}
 SCHEMA = {
     "schema_version": int,
     "calibrated": bool,
@@ -186,13 +189,14 @@ SCHEMA = {
             "method": str,
             "controls_k": (int, type(None)),
             "controls_n": (int, type(None)),
+            "population": str,
         }
     ],
     "cost": {"denoiser_evaluations": int, "samples": int, "seconds": NUMBER},
     "skipped": [{"what": str, "reason": str, "n": int}],
     "byrote": dict,
     "sealed": (dict, type(None)),
-    "audits": [{"digest": str, "when": str, "before_sampling": bool}],
+    "audits": [SEAL],
     "warnings": [str],
     "redacted": bool,
     "sentences": [str],
@@ -200,7 +204,9 @@ SCHEMA = {
     "not_tested": [{"what": str, "why": str}],
     "balance": [{"covariate": str, "before": NUMBER, "after": NUMBER}],
     "claims": [dict],
-} | dict.fromkeys(("twin", "tau", "at_all", "apart", "discovery", "unseen", "canaries", "review"), (dict, type(None)))
+} | dict.fromkeys(
+    ("twin", "tau", "at_all", "apart", "round_trips", "discovery", "unseen", "canaries", "review"), (dict, type(None))
+)
 
 
 def check(value, schema, at: str = "report") -> None:

@@ -9,10 +9,9 @@ from scipy import optimize
 
 from byrote.audit import Audit
 from byrote.before.trial import Trial, trial
-from byrote.chain import run
+from byrote.chain import main_test, run
 from byrote.kernels.stats import binomial_recall, controls_needed
-from byrote.stages import Progress
-from byrote.stages.certify import Test
+from byrote.stages import Progress, generate
 
 BESIDES = 1.1
 """All other stages and the small tables, over the samples alone: ours; 1.05 on the demo."""
@@ -22,20 +21,23 @@ BESIDES = 1.1
 class Budget:
     """The cost of an audit in samples, denoiser evaluations, seconds of one worker, and bytes; and its power.
 
-    `prompts` counts them by rung. A picture that comes back in a share of `caught_half` (`caught_most`) of the samples
-    of its caption forms a clique with a chance of .5 (.95). `controls_for_one` controls certify a single picture that
-    no control comes as near to; `k_needed` pictures it takes with the controls there are.
+    `prompts` counts them by rung, `pictures` and `controls` are those that are `how`: "asked", or where the model takes
+    no text, "searched for". A picture that comes back in a share of `caught_half` (`caught_most`) of the samples of its
+    caption forms a clique with a chance of .5 (.95); null where the plan asks for a larger clique than there are
+    samples. `controls_for_one` controls certify a single picture that no control comes as near to; `k_needed` pictures
+    it takes with the controls there are.
     """
 
     prompts: dict[str, int]
+    how: str
     pictures: int
     controls: int
     samples: int
     evaluations: int
     seconds: float | None
     bytes: float | None
-    caught_half: float
-    caught_most: float
+    caught_half: float | None
+    caught_most: float | None
     smallest_p: float | None
     k_needed: int | None
     controls_for_one: int
@@ -50,18 +52,19 @@ def weigh(root: Path, *, pilot: bool, progress: Progress) -> Budget:
     made = sum(part.items for part in audit.parts())
     tried = trial(audit) if pilot else None
     seeds, least = audit.plan.generate.seeds, audit.plan.cliques.least
-    test: Test = audit.power()["asked"]
+    test, how = main_test(audit)
     evaluations = made * sum(m.evaluations_per_sample for m in (audit.model, audit.twin) if m is not None)
     return Budget(
         prompts=dict(Counter(prompt.rung for prompt in audit.prompts)),
+        how=how,
         pictures=test.m,
         controls=test.n_controls,
         samples=made * models,
         evaluations=evaluations,
         seconds=round(tried.seconds * made * models * BESIDES, 1) if tried else None,
-        bytes=round(_bytes(tried) * made * models) if tried else None,
-        caught_half=caught(seeds, least, 0.5),
-        caught_most=caught(seeds, least, 0.95),
+        bytes=round(_bytes(tried, audit.plan.cliques.tiles) * made * models) if tried else None,
+        caught_half=caught(seeds, least, 0.5) if least <= seeds else None,
+        caught_most=caught(seeds, least, 0.95) if least <= seeds else None,
         smallest_p=test.smallest_p,
         k_needed=test.k_needed,
         controls_for_one=controls_needed(test.m, 1, 0, audit.plan.certify.fdr) if test.m else 0,
@@ -83,18 +86,15 @@ def words(told: Budget, root: Path) -> str:
     """Say it in lines for a person."""
     asked = ", ".join(f"{n:,} {rung}" for rung, n in told.prompts.items())
     lines = [
-        f"{told.pictures:,} pictures and {told.controls:,} controls are asked for: {asked}",
+        f"{told.pictures:,} pictures and {told.controls:,} controls are {told.how}; prompts: {asked}",
         f"{told.samples:,} samples, {told.evaluations:,} denoiser evaluations",
     ]
     if told.seconds is not None and told.bytes is not None:
         lines.append(f"about {told.seconds / 60:,.1f} minutes on one worker and {told.bytes / 2**20:,.0f} MiB on disk")
-    lines.append(
-        f"a picture is caught with 50 % where it comes back in {told.caught_half:.1%} of samples, with 95 % in "
-        f"{told.caught_most:.1%}"
-    )
+    lines.append(_caught(told))
     if told.k_needed is None:
         return "\n".join([*lines, "nothing can be certified: pictures or controls are missing"])
-    able = "" if told.k_needed <= told.pictures else ": more than are asked, so nothing can be certified"
+    able = "" if told.k_needed <= told.pictures else f": more than are {told.how}, so nothing can be certified"
     lines += [
         f"smallest p {told.smallest_p:.4f}; {told.k_needed:,} reproduced pictures certify one another{able}",
         f"one single finding takes {told.controls_for_one:,} controls, none of them as near",
@@ -103,7 +103,17 @@ def words(told: Budget, root: Path) -> str:
     return "\n".join(lines)
 
 
-def _bytes(tried: Trial) -> float:
+def _caught(told: Budget) -> str:
+    if told.caught_half is None or told.caught_most is None:
+        return "no picture is caught: [cliques] least is more than [generate] seeds"
+    return (
+        f"a picture is caught with 50 % where it comes back in {told.caught_half:.1%} of samples, with 95 % in "
+        f"{told.caught_most:.1%}"
+    )
+
+
+def _bytes(tried: Trial, tiles: int) -> float:
     """Return what a sample takes: its file, its pixels where they are kept beside it, its block means."""
-    pixels = 3 * tried.width * tried.height
-    return tried.bytes + (pixels if tried.width * tried.height <= 128 * 128 else 0) + 3 * 4 * 256
+    pixels = tried.width * tried.height
+    blocks = generate.blocks_of(tried.height, tried.width, tiles)
+    return tried.bytes + 3 * (pixels if pixels <= generate.SMALL else 0) + 3 * 4 * blocks**2

@@ -4,77 +4,93 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from byrote import images
 from byrote.audit import Audit
+from byrote.before.neighbours import Neighbours
 from byrote.chain import run
-from byrote.descriptors.thumbnail import Thumbnail
 from byrote.domain import RGB
 from byrote.errors import CorpusError
-from byrote.kernels.search import Nearest
 from byrote.stages import Progress
-
-CANDIDATES = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A picture that was named: the file, its picture in the corpus, how far they are apart, and whether in time."""
+    """A picture that was named: the file, its picture in the corpus, how far they are apart, and whether in time.
+
+    `asked` tells whether the model is asked for it in words; where not, `note` says why, and the picture is only
+    searched for among the samples that others are asked for.
+    """
 
     file: str
     digest: str
     distance: float
     before_sampling: bool
+    asked: bool
+    note: str
 
 
 def claim(root: Path, files: Sequence[Path], progress: Progress) -> list[Named]:
-    """Find each file's picture in the corpus and write it down; all of them or none. Raises CorpusError."""
+    """Find each file's picture in the corpus and write it down; all of them or none. Raises ByroteError.
+
+    A picture that was named before stays as it was named first.
+    """
+    decoded = [(file, _decoded(file)) for file in files]
     run(root, until="dedupe", progress=progress)
     audit = Audit(root)
-    found = [(file, *_find(audit, file)) for file in files]
+    book = Neighbours(audit.corpus)
+    found = [(file, *_find(audit, book, file, image)) for file, image in decoded]
+    known = {each.digest for each in audit.claims()}
     with audit.store.locked():
-        for _, digest, _ in found:
-            audit.store.log("claim", {"digest": digest})
-    in_time = {each.digest: each.named for each in audit.claims()}
-    return [Named(str(file), digest, distance, in_time[digest]) for file, digest, distance in found]
+        for digest in dict.fromkeys(digest for *_, digest in found):
+            if digest not in known:
+                audit.store.log("claim", {"digest": digest})
+    return [_told(audit, file, digest, distance) for file, distance, digest in found]
 
 
-def _find(audit: Audit, file: Path) -> tuple[str, float]:
-    """Return the nearest picture of the training set by the rule of near-duplicates, and its distance (RMS)."""
-    image = _decoded(file)
-    rows = {row.digest: row for row in audit.groups if row.side == "picture"}
-    digests = sorted(rows)
-    if images.digest(image) in rows:
-        digest, distance = images.digest(image), 0.0
-    else:
-        index = Nearest(audit.corpus.vectors(digests))
-        _, near = index.search(Thumbnail().describe([image]), min(CANDIDATES, len(digests)))
-        distance, digest = min((_apart(image, audit.corpus.pixels(digests[k])), digests[k]) for k in near[0])
-    _accept(audit, file, rows[digest].set_aside, distance)
-    return digest, distance
-
-
-def _accept(audit: Audit, file: Path, set_aside: bool, distance: float) -> None:
+def _find(audit: Audit, book: Neighbours, file: Path, image: RGB) -> tuple[float, str]:
+    """Return how far the nearest picture is by the rule of near-duplicates, and its digest. Raises CorpusError."""
+    distance, digest = book.nearest(image)
     near = audit.plan.corpus.near
     if distance > near:
         raise CorpusError(
             f"{file}: no picture of the corpus is a near-duplicate of it: the nearest is {distance:.3f} away, "
             f"{near} is the most; `byrote index` it with the training set"
         )
-    if set_aside:
-        raise CorpusError(f"{file}: its group touches pictures and controls, so it is tested on neither side")
+    row = next((row for row in audit.groups if row.digest == digest and row.side == "picture"), None)
+    if any(other.set_aside for other in audit.groups if other.digest == digest):
+        raise CorpusError(
+            f"{file}: its group touches pictures and controls, so it is tested on neither side; "
+            "take its near-duplicates out of the held-out folder and index anew"
+        )
+    if row is None:
+        raise CorpusError(
+            f"{file}: it is a control of the corpus, held out as never trained on; name a picture of the training set"
+        )
+    return distance, digest
 
 
-def _apart(image: RGB, other: RGB | None) -> float:
-    if other is None:
-        return np.inf
-    a, b = (images.fit(each, 64, 64).astype(np.float64) / 255 for each in (image, other))
-    return float(np.sqrt(((a - b) ** 2).mean()))
+def _told(audit: Audit, file: Path, digest: str, distance: float) -> Named:
+    named = next(each.named for each in audit.claims() if each.digest == digest)
+    note = _why_not_asked(audit, digest, named=named)
+    return Named(str(file), digest, round(distance, 4), named, not note, note)
+
+
+def _why_not_asked(audit: Audit, digest: str, *, named: bool) -> str:
+    """Say why the model is not asked for a picture in words; nothing where it is."""
+    if not audit.model.takes_text:
+        return "the model takes no text: it is only searched for"
+    if not named:
+        group = next(row.group for row in audit.groups if row.digest == digest)
+        return "" if group in {p.group for p in audit.prompts} else "its caption was not asked: it is only searched for"
+    rows = (row for row in audit.corpus.pictures if row.side == "picture" and row.digest == digest)
+    return (
+        "" if any(row.caption is not None for row in rows) else "it has no caption to ask by: it is only searched for"
+    )
 
 
 def _decoded(file: Path) -> RGB:
     try:
         return images.decode(file.read_bytes())
     except (OSError, images.Undecodable) as error:
-        raise CorpusError(f"{file}: cannot be read as a picture: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise CorpusError(f"{file}: cannot be read as a picture: {reason}; name a file of it") from error

@@ -54,20 +54,21 @@ def read(path: Path) -> list[Canary]:
     return rows
 
 
-def check(canaries: Iterable[Canary], indexed: Collection[str]) -> None:
-    """Raise CorpusError where a canary is not among the digests that are indexed.
+def check(canaries: Sequence[Canary], pictures: Collection[str], controls: Collection[str]) -> None:
+    """Raise CorpusError where a canary is not indexed on the side that its coin says: digests of both sides.
 
     What is not indexed is never found. Of those kept back that would pass for forgotten, and the bound on epsilon would
-    be too high.
+    be too high; so it would where a coin was changed after the pictures were indexed.
     """
-    for folder, published in (("keep", False), ("publish", True)):
+    for folder, published, indexed in (("keep", False, controls), ("publish", True, pictures)):
         side = [canary for canary in canaries if canary.published == published]
         lost = [canary for canary in side if canary.digest not in indexed]
         if lost:
             how = f"`byrote index … --held-out {folder}/`" if folder == "keep" else f"`byrote index {folder}/ …`"
             raise CorpusError(
-                f"{len(lost)} of {len(side)} canaries of {folder}/ are not in the corpus, the first is {lost[0].file}: "
-                f"they could not be found, and the bound on epsilon would be wrong; index them with {how}"
+                f"{len(lost)} of {len(side)} canaries of {folder}/ are not on their side of the corpus, the first is "
+                f"{lost[0].file}: they could not be found, and the bound on epsilon would be wrong; index them "
+                f"with {how}"
             )
 
 

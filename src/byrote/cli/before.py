@@ -47,6 +47,7 @@ def _claim(options: argparse.Namespace) -> int:
     lines = [
         f"{each.file}: named as {each.digest[:19]}, {each.distance:.3f} away"
         + ("" if each.before_sampling else "; AFTER sampling, so it counts as searched for, not as named")
+        + (f"; {each.note}" if each.note else "")
         for each in named
     ]
     tell(options.json, {"claims": [asdict(each) for each in named]}, "\n".join(lines))

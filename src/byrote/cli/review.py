@@ -32,9 +32,11 @@ def _draw(options: argparse.Namespace) -> int:
     out = options.out or options.dir / "review" / "sheets"
     key, lost = draw_pairs(options.dir, out, count=options.n, seed=options.seed)
     told = {"pairs": len(key.pairs), "candidates": sum(p.kind == "candidate" for p in key.pairs), "not_shown": lost}
+    gone = f" {lost} cannot be shown, because an image is gone." if lost else ""
     words = (
-        f"{out}: {told['pairs']} pairs, {told['candidates']} of them candidates, the rest controls and planted copies. "
-        f"Fill verdicts.csv, then `byrote review import {options.dir} FILE --reviewer NAME`; review/key.json is the key"
+        f"{out}: {told['pairs']} pairs, {told['candidates']} of them candidates, the rest controls and planted copies."
+        f"{gone} Hand out this folder alone and fill verdicts.csv, then "
+        f"`byrote review import {options.dir} FILE --reviewer NAME`; review/key.json is the key"
     )
     tell(options.json, told, words)
     return 0

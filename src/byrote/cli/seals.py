@@ -18,7 +18,9 @@ def add(command: Add) -> None:
     verify = command("verify", _verify, "Check every digest of an audit and make some samples again.")
     verify.add_argument("dir", type=Path, metavar="DIR")
     verify.add_argument("--key", type=Path, metavar="FILE", help="the public key of whoever signed")
-    verify.add_argument("--samples", type=int, default=4, metavar="N", help="samples to make again (default: 4)")
+    verify.add_argument(
+        "--samples", type=none_or_more, default=4, metavar="N", help="samples to make again (default: 4)"
+    )
     verify.add_argument("--seed", type=int, default=0, metavar="N", help="of the choice of samples (default: 0)")
     json_option(verify)
 
@@ -31,6 +33,13 @@ def add(command: Add) -> None:
         help="bom: CycloneDX 1.6 ML-BOM; card: a snippet for a model card; junit: for continuous integration",
     )
     export.add_argument("--out", type=Path, metavar="FILE", help="a file (default: standard output)")
+
+
+def none_or_more(text: str) -> int:
+    """Read a whole number of 0 or more."""
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of 0 or more")
+    return int(text)
 
 
 def _attest(options: argparse.Namespace) -> int:
@@ -55,10 +64,9 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from byrote.api import Result
-    from byrote.seals.exports import FORMATS
+    from byrote.seals.exports import write
 
-    text = FORMATS[options.format](Result(options.dir).json)
+    text = write(options.dir, options.format)
     if options.out is None:
         print(text, end="")
         return 0

@@ -134,9 +134,9 @@ def chao1(hits: Int64[NDArray[np.int64], "r"], level: float = 0.95) -> Species:
 
     Chao 1984, "Nonparametric estimation of the number of classes in a population", Scandinavian Journal of Statistics
     11:265-270, bias-corrected to f1 (f1 - 1) / 2 where f2 = 0; variance and log-normal interval of Chao 1987,
-    doi:10.2307/2531532. Where nothing unseen is left (f1 = 0, or f1 = 1 and f2 = 0), the interval is that of the R
-    package SpadeR (Chao et al. 2016), which has hits for Poisson. It takes copies for independent draws, which samples
-    of chosen captions are not. At least one hit.
+    doi:10.2307/2531532. Where nothing unseen is left (f1 = 0, or f1 = 1 and f2 = 0), the upper end is that of the R
+    package SpadeR (Chao et al. 2016), which has hits for Poisson, and the lower end the number seen. It takes copies
+    for independent draws, which samples of chosen captions are not. At least one hit.
     """
     _refuse_negative(hits)
     hits = hits[hits > 0]
@@ -227,7 +227,7 @@ def _all_seen(hits: Counts, z: float) -> Species:
     variance = (missed - missed**2).sum() - (hits * missed).sum() ** 2 / hits.sum()
     found = 1 - missed.mean()
     centre, reach = seen / found, z * sqrt(max(0.0, float(variance))) / found
-    return Species(seen, float(seen), max(float(seen), float(centre - reach)), float(centre + reach))
+    return Species(seen, float(seen), float(seen), float(centre + reach))
 
 
 def _refuse_share(k: int, n: int, level: float) -> None:

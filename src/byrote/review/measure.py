@@ -1,6 +1,6 @@
 """Turn verdicts into measurements: how many copies there are, how precise tau is, and how good the reviewers are."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -20,7 +20,7 @@ By = Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Reviewer:
-    """How one reviewer did on planted copies (`sensitivity`) and on controls (`false_positives`)."""
+    """How one reviewer, or the majority, did on planted copies (`sensitivity`) and on controls (`false_positives`)."""
 
     name: str
     judged: int
@@ -30,7 +30,7 @@ class Reviewer:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Kappa with its standard error, over `pairs` that all of `reviewers` judged."""
+    """Kappa of the five verdicts with its standard error, over the `pairs` candidates that all `reviewers` judged."""
 
     method: str
     reviewers: tuple[str, ...]
@@ -41,21 +41,28 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What the verdicts say. Intervals cover at least 95 %; populations are the candidate pairs of the audit.
+    """What the verdicts say. Intervals cover at least 95 %; the `population` are the candidate pairs of the audit.
 
-    `copies` is the Horvitz-Thompson total of pairs that a majority calls a copy, `recall` the share of them within
-    tau, `precision` the share of pairs within tau that are copies. `band` follows precision along the rank of the drawn
-    pairs within tau: (T, precision, low, high), valid wherever one stops. `undecided` drawn pairs have no majority.
+    `copies` is the Horvitz-Thompson total of pairs that a majority calls a copy, `recall` bounds the share of them
+    within `tau`, `precision` is the share of all candidate pairs within tau that are copies. `band` follows the drawn
+    pairs within tau, and those alone, from the nearest on: (T, share of copies so far, low, high); it holds at all of
+    them at once, so that one may stop at any.
+
+    `undecided` drawn pairs have no majority, or nobody judged them, or could not be shown. Every interval holds
+    whatever they are: its low end takes them for none, its high end for copies. Point estimates leave them out.
+    `copies` is None while a stratum has no decided pair. `majority` is how all reviewers together did.
     """
 
     drawn: int
     undecided: int
     population: int
+    tau: float
     copies: tuple[float, int, int] | None
     precision: Rate | None
     recall: tuple[float, float] | None
     band: tuple[tuple[float, float, float, float], ...]
     reviewers: tuple[Reviewer, ...]
+    majority: Reviewer
     agreement: tuple[Agreement, ...]
     level: float = LEVEL
 
@@ -63,34 +70,38 @@ class Measurement:
 def measure(key: Key, latest: Mapping[tuple[str, str, str], str]) -> Measurement:
     """Measure from the last verdict of every reviewer on every drawn pair."""
     by = _by_reviewer(key, latest)
-    decided = majority(key, by)
+    decided = decisions(key, by)
     candidates = [pair for pair in key.pairs if pair.kind == "candidate"]
     strata = {name: _counted(name, key, candidates, decided) for name in STRATA}
-    total = review.horvitz_thompson(list(strata.values()), LEVEL) if any(s.drawn for s in strata.values()) else None
-    within = sorted(
-        (p for p in candidates if p.stratum == STRATA[0] and p.id in decided), key=lambda p: p.statistic or 0
-    )
-    flags = np.array([decided[pair.id] == "copy" for pair in within], np.bool_)
+    total = review.horvitz_thompson(list(strata.values()), LEVEL)
+    known = all(s.known or not s.size for s in strata.values())
+    within = sorted((p for p in candidates if p.stratum == STRATA[0]), key=lambda p: p.statistic or 0.0)
     return Measurement(
         drawn=len(candidates),
         undecided=sum(pair.id not in decided for pair in candidates),
         population=sum(key.sizes.values()),
-        copies=None if total is None else (total.total, total.low, total.high),
-        precision=_rate("pairs within tau that are copies", flags),
+        tau=key.tau,
+        copies=(total.total, total.low, total.high) if known else None,
+        precision=_precision(strata[STRATA[0]]),
         recall=_recall(strata),
-        band=_band(within, flags),
-        reviewers=tuple(_reviewer(name, key, said) for name, said in sorted(by.items())),
-        agreement=tuple(_agreements(by)),
+        band=_band(within, decided),
+        reviewers=tuple(_reviewer(name, key, _copies(said)) for name, said in sorted(by.items())),
+        majority=_reviewer("majority", key, {p: decided.get(p, False) for said in by.values() for p in said}),
+        agreement=tuple(_agreements(by, frozenset(pair.id for pair in candidates))),
     )
 
 
-def majority(key: Key, by: By) -> dict[str, str]:
-    """Return the verdict that more than half of the reviewers of a pair gave, by its id; ties decide nothing."""
+def decisions(key: Key, by: By) -> dict[str, bool]:
+    """Tell by its id whether a pair is a copy, where more than half of its reviewers say so or say that it is none.
+
+    "part", "alike" and "no" all say that it is none, "unsure" says neither; ties and unsure majorities decide nothing.
+    """
     out = {}
     for pair in key.pairs:
-        said = Counter(verdicts[pair.id] for verdicts in by.values() if pair.id in verdicts)
-        if said and said.most_common(1)[0][1] * 2 > said.total():
-            out[pair.id] = said.most_common(1)[0][0]
+        said = [verdicts[pair.id] for verdicts in by.values() if pair.id in verdicts]
+        copies, unsure = said.count("copy"), said.count("unsure")
+        if 2 * max(copies, len(said) - copies - unsure) > len(said):
+            out[pair.id] = 2 * copies > len(said)
     return out
 
 
@@ -103,32 +114,50 @@ def _by_reviewer(key: Key, latest: Mapping[tuple[str, str, str], str]) -> dict[s
     return by
 
 
-def _counted(name: str, key: Key, candidates: Sequence[Pair], decided: Mapping[str, str]) -> review.Stratum:
-    judged = [pair.id for pair in candidates if pair.stratum == name and pair.id in decided]
-    return review.Stratum(key.sizes[name], len(judged), sum(decided[each] == "copy" for each in judged))
+def _counted(name: str, key: Key, candidates: Sequence[Pair], decided: Mapping[str, bool]) -> review.Stratum:
+    drawn = [pair.id for pair in candidates if pair.stratum == name]
+    known = [decided[each] for each in drawn if each in decided]
+    return review.Stratum(key.sizes[name], len(drawn), sum(known), len(drawn) - len(known))
+
+
+def _precision(within: review.Stratum) -> Rate | None:
+    """Return the share of copies in a stratum as `yes` of the decided pairs, with the exact ends for all of it."""
+    if not within.known:
+        return None
+    low, high = (end / within.size for end in review.finite_interval(within, LEVEL))
+    name = "candidate pairs within tau that are copies"
+    return Rate(name, None, within.yes, within.known, low, high, LEVEL, "hypergeometric", None, None)
 
 
 def _recall(strata: Mapping[str, review.Stratum]) -> tuple[float, float] | None:
     """Bound the share of all copies that are within tau, from exact bounds on either side of it."""
     inside, outside = [strata[STRATA[0]]], [strata[name] for name in STRATA[1:]]
-    if not all(s.drawn or not s.size for s in (*inside, *outside)):
-        return None
     half = (1 + LEVEL) / 2
     a, b = (review.horvitz_thompson(part, half) for part in (inside, outside))
-    return a.low / max(1, a.low + b.high), (a.high / (a.high + b.low) if a.high + b.low else 1.0)
+    if not a.high + b.high or not any(s.known for s in strata.values()):
+        return None
+    return a.low / max(1, a.low + b.high), a.high / (a.high + b.low) if a.high else 0.0
 
 
-def _band(within: Sequence[Pair], flags: NDArray[np.bool_]) -> tuple[tuple[float, float, float, float], ...]:
-    if not len(flags):
+def _band(within: Sequence[Pair], decided: Mapping[str, bool]) -> tuple[tuple[float, float, float, float], ...]:
+    """Follow the drawn pairs; the low side takes those that are not decided for none, the high side for copies."""
+    if not any(pair.id in decided for pair in within):
         return ()
-    means, band = np.cumsum(flags) / np.arange(1, len(flags) + 1), review.precision_band(flags, LEVEL)
-    rows = zip(within, means, band, strict=True)
-    return tuple((pair.statistic or 0.0, float(mean), float(low), float(high)) for pair, mean, (low, high) in rows)
+    none, copies = (np.array([decided.get(pair.id, open_) for pair in within], np.bool_) for open_ in (False, True))
+    known = np.cumsum([pair.id in decided for pair in within])
+    low, high = review.precision_band(none, LEVEL)[:, 0], review.precision_band(copies, LEVEL)[:, 1]
+    means = np.cumsum(none) / np.maximum(1, known)
+    rows = zip(within, means, low, high, strict=True)
+    return tuple((p.statistic or 0.0, float(m), float(a), float(b)) for p, m, a, b in rows if p.id in decided)
 
 
-def _reviewer(name: str, key: Key, said: Mapping[str, str]) -> Reviewer:
+def _copies(said: Mapping[str, str]) -> dict[str, bool]:
+    return {pair: verdict == "copy" for pair, verdict in said.items()}
+
+
+def _reviewer(name: str, key: Key, said: Mapping[str, bool]) -> Reviewer:
     planted, controls = (
-        np.array([said[p.id] == "copy" for p in key.pairs if p.kind == kind and p.id in said], np.bool_)
+        np.array([said[p.id] for p in key.pairs if p.kind == kind and p.id in said], np.bool_)
         for kind in ("planted", "control")
     )
     return Reviewer(
@@ -146,15 +175,16 @@ def _rate(name: str, flags: NDArray[np.bool_]) -> Rate | None:
     return Rate(name, None, k, n, *clopper_pearson(k, n, LEVEL), LEVEL, "Clopper-Pearson", None, None)
 
 
-def _agreements(by: By) -> list[Agreement]:
+def _agreements(by: By, candidates: frozenset[str]) -> list[Agreement]:
+    """Return Cohen's kappa of every two reviewers and Fleiss' of all, over candidates: planted copies are too easy."""
     found = []
     for a, b in combinations(sorted(by), 2):
-        both = sorted(set(by[a]) & set(by[b]))
+        both = sorted(candidates & by[a].keys() & by[b].keys())
         kappa = review.cohen_kappa(*(np.array([VERDICTS.index(by[r][p]) for p in both], np.int64) for r in (a, b)))
         if kappa is not None:
             found.append(Agreement("Cohen", (a, b), len(both), kappa.kappa, kappa.error))
     if len(by) > 2:
-        every = sorted(set.intersection(*(set(said) for said in by.values())))
+        every = sorted(candidates.intersection(*by.values()))
         counts = [[sum(by[r][p] == word for r in by) for word in VERDICTS] for p in every]
         kappa = review.fleiss_kappa(np.array(counts, np.int64).reshape(-1, len(VERDICTS)))
         if kappa is not None:

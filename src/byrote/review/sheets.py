@@ -17,43 +17,72 @@ from byrote.store import replace_file
 Look = Callable[[str], RGB | None]
 EDGE = 256
 GAP = 8
-PLANTED_QUALITY = 60
-NOISE = 4.0
+QUALITY = 90
+"""Of the JPEG that every left image goes through, so that its traces tell no planted copy from a sample."""
+NOISE, CONTRAST, BRIGHTNESS = (2.0, 10.0), (0.9, 1.1), (-8.0, 8.0)
+"""What spoils a planted copy, drawn anew for each: noise and brightness in levels, contrast as a factor (ours)."""
 COLUMNS = ["id", "verdict", "note"]
 
 
 def write(folder: Path, key: Key, picture: Look, sample: Look) -> int:
-    """Write the sheets; return how many pairs could not be shown, because an image is gone."""
+    """Write the sheets; return how many pairs could not be shown, because an image is gone.
+
+    A verdicts.csv in which somebody wrote already is left as it is. Raises OSError.
+    """
     (folder / "pairs").mkdir(parents=True, exist_ok=True)
-    shown = []
+    shown, size = [], _size(key, sample)
     for pair in key.pairs:
-        sheet = beside(pair, picture, sample)
+        sheet = beside(pair, picture, sample, size)
         if sheet is not None:
             replace_file(folder / "pairs" / f"{pair.id}.png", images.encode_png(sheet))
             shown.append(pair.id)
-    replace_file(folder / "verdicts.csv", _table(shown))
+    if _blank(folder / "verdicts.csv"):
+        replace_file(folder / "verdicts.csv", _table(shown))
     replace_file(folder / "pairs.html", _page(shown))
     return len(key.pairs) - len(shown)
 
 
-def beside(pair: Pair, picture: Look, sample: Look) -> RGB | None:
-    """Lay the sample (left) and the picture (right) beside each other at one scale."""
+def beside(pair: Pair, picture: Look, sample: Look, size: tuple[int, int] | None = None) -> RGB | None:
+    """Lay the sample (left) and the picture (right) beside each other at one scale; None where either is gone.
+
+    A planted copy is made at `size`, (height, width) of the samples in pixels, so that it is as coarse as they are.
+    """
     right = picture(pair.picture)
     if right is None:
         return None
-    left = replant(right, pair.id) if pair.kind == "planted" else sample(pair.sample)
+    left = replant(right, pair.picture, size or right.shape[:2]) if pair.kind == "planted" else sample(pair.sample)
     if left is None:
         return None
+    left = images.decode(images.encode_jpeg(left, QUALITY))
     gap = np.full((EDGE, GAP, 3), 255, np.uint8)
     fitted = [images.fit(image, EDGE, EDGE) for image in (left, right)]
     return np.concatenate([fitted[0], gap, fitted[1]], axis=1)
 
 
-def replant(image: RGB, about: str) -> RGB:
-    """Return a copy that nobody could miss: with noise, and re-encoded as a JPEG of low quality."""
-    noise = np.random.default_rng(list(about.encode())).normal(0, NOISE, image.shape)
-    noisy = np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
-    return images.decode(images.encode_jpeg(noisy, PLANTED_QUALITY))
+def replant(image: RGB, about: str, size: tuple[int, int]) -> RGB:
+    """Return a copy that nobody should miss, at the (height, width) of `size`: spoilt a little, as memories are."""
+    rng = np.random.default_rng(list(about.encode()))
+    small = images.fit(image, size[1], size[0]).astype(np.float64)
+    spoilt = (small - 128) * rng.uniform(*CONTRAST) + 128 + rng.uniform(*BRIGHTNESS)
+    spoilt += rng.normal(0, rng.uniform(*NOISE), small.shape)
+    return np.clip(np.rint(spoilt), 0, 255).astype(np.uint8)
+
+
+def _size(key: Key, sample: Look) -> tuple[int, int] | None:
+    """Return (height, width) of the first drawn sample that is still there."""
+    found = (sample(pair.sample) for pair in key.pairs if pair.sample)
+    return next((image.shape[:2] for image in found if image is not None), None)
+
+
+def _blank(path: Path) -> bool:
+    """Tell whether there is no table, or one as empty as when it was written."""
+    try:
+        rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
+    except FileNotFoundError:
+        return True
+    except (UnicodeDecodeError, csv.Error):
+        return False
+    return rows[:1] == [COLUMNS] and not any(cell.strip() for row in rows for cell in row[1:] if row != COLUMNS)
 
 
 def _table(ids: list[str]) -> bytes:
@@ -78,6 +107,7 @@ def _page(ids: list[str]) -> bytes:
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src 'self' file:; "
         f"style-src 'unsafe-inline'\"><style>{style}</style></head><body><h1>Pairs to judge</h1>"
         f"<p>Left a sample of the model, right a picture. Write one of {words} into verdicts.csv for each. A copy "
-        "shows the very picture, with noise, blur or a shift at most; part: a part of it or its layout; alike: another "
-        f"picture of the same kind.</p>\n{rows}</body></html>\n"
+        "shows the very picture, with noise, blur, a shift, a crop or mirrored at most; part: a part of it or its "
+        "layout; alike: another picture of the same kind; no: nothing of that; unsure: you cannot tell.</p>"
+        f"\n{rows}</body></html>\n"
     ).encode()

@@ -2,21 +2,31 @@
 
 import csv
 import hashlib
+import io
 import json
+import os
 import sqlite3
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic, sleep
+from uuid import uuid4
 
 from byrote.errors import ByroteError, StoreError, did_you_mean
 from byrote.review import VERDICTS
 from byrote.review.sheets import COLUMNS
 
+Place = tuple[str, str, str]
 FILE = "verdicts.sqlite"
 FIRST = "0" * 64
-LONGEST_NOTE = 2000
+PATIENCE = 30.0
+"""Seconds to wait for other writers."""
+LONGEST_NAME, LONGEST_NOTE = 100, 2000
+"""In characters; the rest of a longer note is not kept."""
+_COLUMNS = "number, at, reviewer, picture, sample, verdict, note, key, previous, hash"
 _TABLE = """CREATE TABLE IF NOT EXISTS events (
     number INTEGER PRIMARY KEY, at TEXT NOT NULL, reviewer TEXT NOT NULL, picture TEXT NOT NULL, sample TEXT NOT NULL,
     verdict TEXT, note TEXT NOT NULL, key TEXT NOT NULL UNIQUE, previous TEXT NOT NULL, hash TEXT NOT NULL)"""
@@ -26,7 +36,7 @@ _TABLE = """CREATE TABLE IF NOT EXISTS events (
 class Said:
     """What a reviewer said of a pair (digests of picture and sample); a verdict of None takes the last one back.
 
-    `key` is said once: an event with a key that is there already is not added again.
+    `key` names the event: one that is there already is not added again, so that a sender may try again.
     """
 
     reviewer: str
@@ -38,18 +48,21 @@ class Said:
 
 
 def add(path: Path, said: Sequence[Said]) -> int:
-    """Append events, all of them or none, and return how many were new. Raises StoreError."""
+    """Append events, all of them or none, and return how many were new. Raises StoreError.
+
+    What only repeats the last event of the same reviewer on the same pair, verdict and note, is not new.
+    """
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
     with _open(path) as store:
         store.execute("BEGIN IMMEDIATE")
         known = {key for (key,) in store.execute("SELECT key FROM events")}
-        new = [each for each in said if each.key not in known]
+        new = _news(said, known, _last(store))
         number, previous = store.execute("SELECT COALESCE(MAX(number), 0) FROM events").fetchone()[0], _head(store)
         for each in new:
             number += 1
             digest = _hash(number, at, each, previous)
             store.execute(
-                "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (number, at, *astuple(each), previous, digest),
             )
             previous = digest
@@ -57,17 +70,13 @@ def add(path: Path, said: Sequence[Said]) -> int:
     return len(new)
 
 
-def latest(path: Path) -> dict[tuple[str, str, str], str]:
+def latest(path: Path) -> dict[Place, str]:
     """Return the last verdict of each reviewer on each (picture, sample): (reviewer, picture, sample) to verdict."""
     if not path.exists():
         return {}
-    found: dict[tuple[str, str, str], str | None] = {}
     with _open(path) as store:
-        for reviewer, picture, sample, verdict in store.execute(
-            "SELECT reviewer, picture, sample, verdict FROM events ORDER BY number"
-        ):
-            found[reviewer, picture, sample] = verdict
-    return {place: verdict for place, verdict in found.items() if verdict is not None}
+        found = _last(store)
+    return {place: verdict for place, (verdict, _) in found.items() if verdict is not None}
 
 
 def head(path: Path) -> str:
@@ -88,7 +97,7 @@ def check(path: Path) -> list[str]:
     problems, previous, expected = [], FIRST, 1
     try:
         with _open(path) as store:
-            rows = store.execute("SELECT * FROM events ORDER BY number").fetchall()
+            rows = store.execute(f"SELECT {_COLUMNS} FROM events ORDER BY number").fetchall()
     except StoreError as error:
         return [str(error)]
     for number, at, reviewer, picture, sample, verdict, note, key, before, digest in rows:
@@ -101,32 +110,76 @@ def check(path: Path) -> list[str]:
     return problems
 
 
+def name_of(reviewer: str) -> str:
+    """Return a reviewer's name without outer spaces, in one Unicode form. Raises ByroteError for what is no name."""
+    name = unicodedata.normalize("NFC", reviewer).strip()
+    if not name.isprintable() or not 0 < len(name) <= LONGEST_NAME:
+        raise ByroteError(f"{reviewer[:80]!r} is no name of a reviewer: 1 to {LONGEST_NAME} printable characters")
+    return name
+
+
 def read_table(path: Path, reviewer: str, pairs: dict[str, tuple[str, str]]) -> list[Said]:
     """Read a filled verdicts.csv. Lines without a verdict are left out. Raises ByroteError for the first bad one."""
+    name = name_of(reviewer)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        rows = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
     except (OSError, UnicodeDecodeError) as error:
-        raise ByroteError(f"{path}: cannot be read: {error}") from error
-    rows = csv.DictReader(lines)
+        raise ByroteError(f"{path}: cannot be read as UTF-8: {error}; nothing of it was taken") from error
+    try:
+        return _every(path, rows, name, pairs)
+    except csv.Error as error:
+        told = f"no CSV: {error}; nothing of this file was taken"
+        raise ByroteError(f"{path}: line {rows.line_num + 1}: {told}") from error
+
+
+def _every(path: Path, rows: "csv.DictReader[str]", reviewer: str, pairs: dict[str, tuple[str, str]]) -> list[Said]:
     if rows.fieldnames is None or not {"id", "verdict"} <= set(rows.fieldnames):
-        raise ByroteError(f"{path}: its columns are {rows.fieldnames}; keep {','.join(COLUMNS)} in the first line")
-    return [_said(path, rows.line_num, row, reviewer, pairs) for row in rows if (row["verdict"] or "").strip()]
+        columns = f"{rows.fieldnames}"[:200]
+        raise ByroteError(f"{path}: its columns are {columns}; keep {','.join(COLUMNS)} in the first line")
+    lines: dict[str, int] = {}
+    said = []
+    for row in rows:
+        if not (row["verdict"] or "").strip():
+            continue
+        pair = (row["id"] or "").strip()
+        said.append(_said(path, rows.line_num, row, reviewer, pairs))
+        if pair in lines:
+            told = f"pair {pair!r} was judged in line {lines[pair]} already; nothing of this file was taken"
+            raise ByroteError(f"{path}: line {rows.line_num}: {told}")
+        lines[pair] = rows.line_num
+    return said
 
 
 def _said(path: Path, line: int, row: dict[str, str | None], reviewer: str, pairs: dict[str, tuple[str, str]]) -> Said:
     name, verdict = (row["id"] or "").strip(), (row["verdict"] or "").strip().lower()
     if name not in pairs:
-        raise ByroteError(f"{path}: line {line}: no pair {name!r} was drawn; nothing of this file was taken")
+        raise ByroteError(f"{path}: line {line}: no pair {name[:80]!r} was drawn; nothing of this file was taken")
     if verdict not in VERDICTS:
-        told = f"unknown verdict {verdict!r}{did_you_mean(verdict, VERDICTS)}"
+        told = f"unknown verdict {verdict[:80]!r}{did_you_mean(verdict[:80], VERDICTS)}"
         raise ByroteError(f"{path}: line {line}: {told}: one of {', '.join(VERDICTS)}; nothing of this file was taken")
     note = (row.get("note") or "").strip()[:LONGEST_NOTE]
-    about = json.dumps([reviewer, name, verdict, note, *pairs[name]])
-    return Said(reviewer, *pairs[name], verdict, note, hashlib.sha256(about.encode()).hexdigest())
+    return Said(reviewer, *pairs[name], verdict, note, uuid4().hex)
 
 
 def _hash(number: int, at: str, said: Said, previous: str) -> str:
-    return hashlib.sha256(json.dumps([number, at, *astuple(said), previous]).encode()).hexdigest()
+    """Digest an event; a value that is no text, as only tampering leaves one, digests as its repr."""
+    return hashlib.sha256(json.dumps([number, at, *astuple(said), previous], default=repr).encode()).hexdigest()
+
+
+def _news(said: Sequence[Said], known: set[str], last: dict[Place, tuple[str | None, str]]) -> list[Said]:
+    new = []
+    for each in said:
+        place = each.reviewer, each.picture, each.sample
+        if each.key not in known and last.get(place, (None, "")) != (each.verdict, each.note):
+            new.append(each)
+            known.add(each.key)
+            last[place] = each.verdict, each.note
+    return new
+
+
+def _last(store: sqlite3.Connection) -> dict[Place, tuple[str | None, str]]:
+    rows = store.execute("SELECT reviewer, picture, sample, verdict, note FROM events ORDER BY number")
+    return {(reviewer, picture, sample): (verdict, note) for reviewer, picture, sample, verdict, note in rows}
 
 
 def _head(store: sqlite3.Connection) -> str:
@@ -134,16 +187,37 @@ def _head(store: sqlite3.Connection) -> str:
     return FIRST if row is None else str(row[0])
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[sqlite3.Connection]:
-    try:
-        store = sqlite3.connect(path, isolation_level=None, timeout=30)
+def _into_wal(store: sqlite3.Connection) -> None:
+    """Switch to WAL, again and again while others do: SQLite gives up at once here, whatever its timeout."""
+    until = monotonic() + PATIENCE
+    while True:
         try:
             store.execute("PRAGMA journal_mode=WAL")
-            store.execute("PRAGMA synchronous=FULL")
-            store.execute(_TABLE)
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or monotonic() > until:
+                raise
+            sleep(0.01)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[sqlite3.Connection]:
+    still = path.exists() and not os.access(path.parent, os.W_OK)  # a copy on a disc that cannot be written
+    place = f"{path.absolute().as_uri()}?immutable=1" if still and not _log(path).exists() else str(path)
+    try:
+        store = sqlite3.connect(place, isolation_level=None, timeout=PATIENCE, uri=place != str(path))
+        try:
+            if place == str(path):
+                _into_wal(store)
+                store.execute("PRAGMA synchronous=FULL")
+                store.execute(_TABLE)
             yield store
         finally:
             store.close()
     except sqlite3.Error as error:
         raise StoreError(f"{path}: verdicts cannot be read or written: {error}") from error
+
+
+def _log(path: Path) -> Path:
+    """Return where SQLite keeps what it has not moved into the database yet."""
+    return path.with_name(f"{path.name}-wal")

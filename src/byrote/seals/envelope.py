@@ -18,7 +18,10 @@ from byrote.errors import StoreError
 
 PAYLOAD = "application/vnd.in-toto+json"
 PASSPHRASE = "BYROTE_KEY_PASSPHRASE"
+LARGEST = 16 * 2**20
+"""Bytes of an envelope that is read at all: a statement names some ten files."""
 Json = dict[str, Any]
+_STANDARD = str.maketrans("-_", "+/")
 
 
 def pae(kind: str, payload: bytes) -> bytes:
@@ -33,19 +36,31 @@ def sign(statement: Json, key: Ed25519PrivateKey) -> Json:
     return {"payloadType": PAYLOAD, "payload": b64encode(payload).decode(), "signatures": [signature]}
 
 
+def read(path: Path) -> Any:
+    """Read an envelope. Raises OSError; ValueError where it is no JSON, or too large to be one of ours."""
+    with path.open("rb") as file:
+        data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise ValueError(f"no DSSE envelope: larger than {LARGEST:,} bytes")
+    return _parsed(data)
+
+
 def opened(envelope: Any, key: Ed25519PublicKey | None) -> tuple[Json, str | None]:
     """Return the statement inside, and what is wrong with the signature (None where it holds or no key is given).
 
-    Raises ValueError where it is no envelope of ours.
+    One signature of the key is enough, whoever else has signed; `keyid` is a hint and decides nothing. Raises
+    ValueError where it is no envelope of ours.
     """
     try:
-        payload = b64decode(envelope["payload"], validate=True)
-        statement, kind = json.loads(payload), envelope["payloadType"]
-        signatures = [(each["keyid"], b64decode(each["sig"], validate=True)) for each in envelope["signatures"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"no DSSE envelope: {error}") from error
+        payload, kind = _decoded(envelope["payload"]), envelope["payloadType"]
+        signatures = [_decoded(each["sig"]) for each in envelope["signatures"]]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"no DSSE envelope: {type(error).__name__}: {error}") from error
+    statement = _parsed(payload)
     if kind != PAYLOAD or not isinstance(statement, dict):
-        raise ValueError(f"its payload is {kind!r}, not {PAYLOAD}")
+        raise ValueError(f"no statement: its payload is {str(kind)[:80]!r}, not an object of {PAYLOAD}")
+    if not signatures:
+        raise ValueError("no DSSE envelope: nobody has signed it")
     return statement, None if key is None else _wrong(signatures, key, pae(kind, payload))
 
 
@@ -56,30 +71,35 @@ def keyid(key: Ed25519PublicKey) -> str:
 
 
 def new_key(path: Path) -> Ed25519PrivateKey:
-    """Make a key pair: `path` for the owner's eyes only, and path.pub beside it. Raises StoreError."""
-    key = Ed25519PrivateKey.generate()
-    secret = os.environ.get(PASSPHRASE)
-    how = serialization.BestAvailableEncryption(secret.encode()) if secret else serialization.NoEncryption()
-    data = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, how)
-    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    """Make a key pair: `path` for the owner's eyes only, and path.pub beside it. Raises StoreError.
+
+    A file that is there is left as it is, whichever of the two.
+    """
+    key, public = Ed25519PrivateKey.generate(), path.with_name(path.name + ".pub")
+    pem, raw = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(data)
-        path.with_name(path.name + ".pub").write_bytes(public)
+        secret = _passphrase()
+        how = serialization.BestAvailableEncryption(secret) if secret else serialization.NoEncryption()
+        data = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, how)
+        if public.exists():
+            raise FileExistsError(str(public))
+        _create(path, data, 0o600)
+        _create(public, key.public_key().public_bytes(pem, raw), 0o644)
     except FileExistsError as error:
-        raise StoreError(f"{path} is there already; leave out --new-key to sign with it") from error
+        raise StoreError(f"{path} or {public} is there already; leave out --new-key to sign with it") from error
     except OSError as error:
         raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
+    except ValueError as error:
+        raise StoreError(f"{path}: no key made: the passphrase in {PASSPHRASE} does not do: {error}") from error
     return key
 
 
 def read_key(path: Path) -> Ed25519PrivateKey:
     """Read a private key; a passphrase comes from the environment. Raises StoreError."""
-    secret = os.environ.get(PASSPHRASE)
     try:
-        key = serialization.load_pem_private_key(_read(path), secret.encode() if secret else None)
+        key = serialization.load_pem_private_key(_read(path), _passphrase())
     except TypeError as error:
-        raise StoreError(f"{path}: {error}; the passphrase goes into {PASSPHRASE}") from error
+        raise StoreError(f"{path}: {error}; {PASSPHRASE} is for the passphrase, and unset without one") from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise StoreError(f"{path}: no private key that can be read: {error}") from error
     if not isinstance(key, Ed25519PrivateKey):
@@ -101,15 +121,39 @@ def read_public(path: Path) -> Ed25519PublicKey:
     return key
 
 
-def _wrong(signatures: list[tuple[str, bytes]], key: Ed25519PublicKey, signed: bytes) -> str | None:
-    mine = [signature for name, signature in signatures if name == keyid(key)]
-    if not mine:
-        return f"signed with another key than {keyid(key)[:16]}"
+def _wrong(signatures: list[bytes], key: Ed25519PublicKey, signed: bytes) -> str | None:
+    if any(_holds(signature, key, signed) for signature in signatures):
+        return None
+    return f"none of the key {keyid(key)[:16]} that fits what is signed"
+
+
+def _holds(signature: bytes, key: Ed25519PublicKey, signed: bytes) -> bool:
     try:
-        key.verify(mine[0], signed)
+        key.verify(signature, signed)
     except InvalidSignature:
-        return "the signature does not fit what is signed"
-    return None
+        return False
+    return True
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"no JSON: {error}") from error
+
+
+def _decoded(text: str) -> bytes:
+    """Decode base64 of either alphabet, as the protocol wants it."""
+    return b64decode(text.translate(_STANDARD), validate=True)
+
+
+def _passphrase() -> bytes | None:
+    return os.fsencode(os.environ.get(PASSPHRASE, "")) or None
+
+
+def _create(path: Path, data: bytes, mode: int) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(data)
 
 
 def _read(path: Path) -> bytes:

@@ -5,14 +5,25 @@ CycloneDX 1.6, ECMA-424; Hugging Face model cards (`model-index`); JUnit XML as 
 
 import json
 import uuid
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from byrote.errors import Weak
+from byrote.errors import StoreError, Weak
 from byrote.gate import judge
+from byrote.seals.statement import REPORT, read_report
 
 Json = dict[str, Any]
 NAMESPACE = uuid.UUID("6f7f2f0e-5c7e-5f41-9d0c-0b8c3b1f2a10")
+
+
+def write(root: Path, kind: str) -> str:
+    """Return an audit's report in one of `FORMATS`. Raises Incomplete where there is none, StoreError for a bad one."""
+    told = read_report(root)
+    try:
+        return FORMATS[kind](told)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise StoreError(f"{root / REPORT}: damaged: {type(error).__name__}: {error}") from error
 
 
 def bom(told: Json) -> str:
@@ -25,7 +36,7 @@ def bom(told: Json) -> str:
         "hashes": [_hash(told["model"]["digest"])],
         "modelCard": {
             "modelParameters": {"datasets": [{"ref": "corpus"}]},
-            "quantitativeAnalysis": {"performanceMetrics": [_metric(rate) for rate in told["rates"]]},
+            "quantitativeAnalysis": {"performanceMetrics": [_metric(rate) for rate in _measured(told)]},
             "considerations": {
                 "technicalLimitations": [*told["sentences"], *(f"not tested: {n['what']}" for n in told["not_tested"])],
             },
@@ -57,10 +68,7 @@ def bom(told: Json) -> str:
 
 def card(told: Json) -> str:
     """Return a snippet for a model card: `model-index` as front matter (JSON is YAML), then what it means."""
-    metrics = [
-        {"type": "memorization", "name": f"{rate['name']}, copies {rate['tier'] or 'all'}", "value": _share(rate)}
-        for rate in told["rates"]
-    ]
+    metrics = [_value(rate) for rate in _measured(told)]
     results = {
         "task": {"type": "text-to-image"},
         "dataset": {"type": "training-set-audit", "name": f"corpus {told['corpus']['digest'][:19]}"},
@@ -126,8 +134,22 @@ def _metric(rate: Json) -> Json:
     return {"type": rate["name"], "value": str(_share(rate)), "slice": slice_of, "confidenceInterval": interval}
 
 
+def _value(rate: Json) -> Json:
+    return {
+        "type": "memorization",
+        "name": f"{rate['name']}, copies {rate['tier'] or 'all'}",
+        "value": _share(rate),
+        "args": {key: rate[key] for key in ("k", "n", "low", "high", "level", "method", "controls_k", "controls_n")},
+    }
+
+
+def _measured(told: Json) -> list[Json]:
+    """Leave out the rates of nothing: they have no value."""
+    return [rate for rate in told["rates"] if rate["n"]]
+
+
 def _share(rate: Json) -> float:
-    return round(rate["k"] / rate["n"], 6) if rate["n"] else 0.0
+    return round(float(rate["k"] / rate["n"]), 6)
 
 
 def _hash(digest: str) -> Json:

@@ -2,213 +2,168 @@
 
 import hashlib
 import json
-import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from byrote import images
-from byrote.audit import Audit
-from byrote.domain import Sample
-from byrote.errors import ByroteError
+from byrote.audit import SEALED, Audit
 from byrote.evidence import gather
-from byrote.models import Request
 from byrote.review import verdicts
-from byrote.seals.envelope import opened
-from byrote.seals.statement import ATTESTATION, LEDGER, VERDICTS, subjects
+from byrote.seals import tables
+from byrote.seals.attested import attestation
+from byrote.seals.notes import NOTHING, Notes, Outcome
+from byrote.seals.statement import CORPUS_LEDGER, KEY, LEDGER, REPORT, read_report
 from byrote.stages import generate, report
-from byrote.store import Recipe, Store
+from byrote.stages.report.redact import KEY as PSEUDONYMS
+from byrote.stages.report.redact import key_of, redacted
+from byrote.store import versions
 
-ELSEWHERE = ("byrote", "cost")
-"""What report.json says of the machine and the run: another machine says something else."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What was found wrong, what could not be checked, and how much was right."""
-
-    problems: tuple[str, ...]
-    unchecked: tuple[str, ...]
-    checked: int
-
-
-class _Notes:
-    def __init__(self) -> None:
-        self.problems: list[str] = []
-        self.unchecked: list[str] = []
-        self.checked = 0
-
-    def check(self, name: str, expected: object, found: object) -> None:
-        self.checked += 1
-        if expected != found:
-            self.problems.append(f"{name}: expected {_short(expected)}, found {_short(found)}")
+MACHINE = "byrote"
+"""What report.json says of the versions and the machine: another machine says something else."""
+Json = dict[str, Any]
 
 
 def verify(root: Path, *, key: Ed25519PublicKey | None, samples: int, seed: int = 0) -> Outcome:
     """Check all that can be checked. Raises ByroteError only where there is no audit at all."""
-    audit, notes = Audit(root), _Notes()
+    generate.open_model.cache_clear()  # its files may have changed since this process opened it
+    audit, notes = Audit(root), Notes()
     if not (root / "audit.toml").exists():
         audit.plan  # noqa: B018 - says what is missing
-    steps: tuple[Callable[[Audit, _Notes], None], ...] = (
-        lambda a, n: _attestation(a.root, key, n),
-        _plan,
-        _parts,
-        _samples,
-        _report,
-        _verdicts,
-        lambda a, n: _again(a, n, samples, seed),
+    steps: tuple[tuple[str, Callable[..., None], *tuple[Any, ...]], ...] = (
+        ("attestation.json", attestation, audit, key, notes),
+        (LEDGER, _ledgers, audit, notes),
+        ("plan", _plan, audit, notes),
+        ("seal", _seal, audit, notes),
+        ("tables", tables.files, audit, notes),
+        ("parts", tables.complete, audit, notes),
+        ("samples", tables.samples, audit, notes),
+        ("matches", tables.matches, audit, notes),
+        ("certified", tables.findings, audit, notes),
+        (REPORT, _report, audit, notes),
+        (verdicts.FILE, _verdicts, audit, notes),
+        (KEY, _key, audit, notes),
+        ("samples made again", tables.again, audit, notes, samples, seed),
     )
-    for step in steps:
-        try:
-            step(audit, notes)
-        except (ByroteError, OSError) as error:
-            notes.problems.append(" ".join(str(error).split()))
-    return Outcome(tuple(dict.fromkeys(notes.problems)), tuple(notes.unchecked), notes.checked)
+    for name, step, *about in steps:
+        notes.attempt(name, step, *about)
+    return notes.outcome()
 
 
-def _attestation(root: Path, key: Ed25519PublicKey | None, notes: _Notes) -> None:
-    path = root / "report" / ATTESTATION
-    if not path.exists():
-        notes.unchecked.append(f"{path.name}: there is none; `byrote attest {root} --key KEY` writes it")
-        return
-    try:
-        statement, wrong = opened(json.loads(path.read_bytes()), key)
-        wanted = {each["name"]: each["digest"]["sha256"] for each in statement["subject"]}
-    except (ValueError, KeyError, TypeError) as error:
-        notes.problems.append(f"{path.name}: {error}")
-        return
-    if key is None:
-        notes.unchecked.append(f"{path.name}: its signature, for no --key was given")
-    else:
-        notes.check(f"{path.name}: signature", None, wrong)
-    _subjects(root, wanted, notes)
+def _ledgers(audit: Audit, notes: Notes) -> None:
+    """Say which lines of the ledgers were torn, or are none."""
+    for name, store in ((LEDGER, audit.store), (CORPUS_LEDGER, audit.corpus.store)):
+        lines = (store.root / LEDGER).read_text(encoding="utf-8", errors="replace").splitlines()
+        torn = len(lines) - len(store.ledger())
+        if torn:
+            notes.open(f"{name}: {torn} lines that cannot be read; a crash tears one")
+        if not all(isinstance(line.get("event"), str) for line in store.ledger()):
+            notes.wrong(f"{name}: a line of no event")
 
 
-def _subjects(root: Path, wanted: dict[str, str], notes: _Notes) -> None:
-    there = subjects(root)
-    for name, digest in wanted.items():
-        file, _, part = name.partition("#")
-        if file == LEDGER and part.isdigit():
-            begun = (root / LEDGER).read_bytes()[: int(part)]
-            notes.check(LEDGER, digest, hashlib.sha256(begun).hexdigest())
-        elif name == VERDICTS and name in there:
-            known = there[name] == digest or verdicts.holds(root / verdicts.FILE, digest)
-            notes.check(verdicts.FILE, True, known)
-        else:
-            notes.check(name, digest, there.get(name, "nothing"))
-
-
-def _plan(audit: Audit, notes: _Notes) -> None:
-    """Hold audit.toml against the seals of the ledger and the resolved plans beside it."""
+def _plan(audit: Audit, notes: Notes) -> None:
+    """Hold the resolved plans that were saved against their names, and look for that of audit.toml."""
     for path in sorted(audit.root.glob("plan-*.json")):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-        notes.check(path.name, path.stem.removeprefix("plan-"), digest)
-    seal = audit.seal
-    notes.check("audit.toml: sealed as it stands", True, seal is not None)
-    for line in (line for line in audit.store.ledger() if line["event"] == "seal"):
-        content = json.dumps(line["content"], sort_keys=True).encode()
-        notes.check(f"{LEDGER}: seal {line['at']}", line["digest"], f"sha256:{hashlib.sha256(content).hexdigest()}")
+        notes.check(f"{path.name}: digest", path.stem.removeprefix("plan-"), digest)
+    text = json.dumps(audit.plan.as_dict(), indent=2, sort_keys=True) + "\n"
+    name = f"plan-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+    notes.check(f"{name}: the plan of audit.toml, resolved, is there", True, (audit.root / name).exists())
 
 
-def _parts(audit: Audit, notes: _Notes) -> None:
-    """Hold every file of every table against the digest that the ledger has of it."""
-    recipes = audit.recipes
-    for store, tables in (
-        (audit.corpus.store, [audit.corpus.recipe, recipes.groups]),
-        (audit.store, recipes.every()[1:]),
-    ):
-        known = {(line["recipe"], line["part"]): line.get("files") for line in _done(store)}
-        for recipe in tables:
-            _folder(store, recipe, notes)
-            for part in store.parts(recipe):
-                _part(store, recipe, part, known.get((recipe.digest, part)), notes)
-            for digest, part in known:
-                if digest == recipe.digest and part not in store.parts(recipe):
-                    notes.problems.append(f"{recipe.table}/{digest}/{part}.parquet: gone")
+def _seal(audit: Audit, notes: Notes) -> None:
+    """Hold the seals of the ledger against what they sealed, against their place in it, and against the audit."""
+    begun: set[str] = set()
+    last: Json | None = None
+    for line in audit.store.ledger():
+        if line["event"] == "begun":
+            begun.add(line["recipe"])
+        if line["event"] == "seal":
+            last = line["content"]
+            name = f"{LEDGER}: seal of {line['at']}"
+            notes.check(f"{name}: digest", line["digest"], _digest(last))
+            notes.check(f"{name}: before sampling", last["samples"] not in begun, line["before_sampling"])
+    if last is None:
+        notes.wrong(f"{LEDGER}: no seal: it cannot be told what was fixed before the first sample")
+    elif audit.seal is None:
+        _unsealed(audit, last, notes)
 
 
-def _part(store: Store, recipe: Recipe, part: str, files: dict[str, str] | None, notes: _Notes) -> None:
-    place = f"{recipe.table}/{recipe.digest}"
-    if files is None:
-        notes.unchecked.append(f"{place}/{part}: the ledger has no digest of it")
+def _unsealed(audit: Audit, sealed: Json, notes: Notes) -> None:
+    """Name what is not as it was sealed last."""
+    plan, twin = audit.plan.as_dict(), audit.twin
+    now = {
+        "model": audit.model.digest,
+        "twin": twin.digest if twin else None,
+        "corpus": audit.corpus.digest,
+        "claims": [claim.digest for claim in audit.claims() if claim.named],
+        "canaries": sorted(canary.digest for canary in audit.canaries),
+    }
+    notes.compare("audit.toml: not as sealed", sealed["plan"], {name: plan[name] for name in SEALED})
+    for name, value in now.items():
+        notes.compare(f"{name}: not as sealed", sealed[name], value)
+    notes.wrong("audit.toml, the model, the corpus, the prompts or the claims are not as they were sealed")
+
+
+def _report(audit: Audit, notes: Notes) -> None:
+    """Hold the report against a fresh one from the tables, all but what it says of the machine."""
+    written, evidence = read_report(audit.root), gather(audit)
+    _hold(REPORT, report.told(evidence), written, notes)
+    made = written[MACHINE]
+    if any(made.get(name) != known for name, known in versions().items() if name != "machine"):
+        notes.open("report/report.html: it was written with other versions, which may draw otherwise")
         return
-    there = store.digests(recipe, part)
-    for name in sorted(files.keys() | there.keys()):
-        notes.check(f"{place}/{name}", files.get(name, "nothing"), there.get(name, "nothing"))
+    architecture = {"machine": made["machine"].partition(",")[0]}
+    then = replace(evidence, versions=made | architecture, machine=made["machine"])
+    _page(audit, "report.html", then, notes)
+    if any((audit.root / "report" / f"redacted.{kind}").exists() for kind in ("json", "html")):
+        _redacted(audit, then, notes)
 
 
-def _folder(store: Store, recipe: Recipe, notes: _Notes) -> None:
-    path = store.folder(recipe) / "recipe.json"
-    if path.exists():
-        notes.check(f"{recipe.table}/{recipe.digest}/recipe.json", recipe.content + "\n", path.read_text())
+def _redacted(audit: Audit, evidence: report.Evidence, notes: Notes) -> None:
+    """Hold the redacted report against a fresh one, where the key of its pseudonyms is there."""
+    if not (audit.root / PSEUDONYMS).exists():
+        notes.open(f"report/redacted.json: {PSEUDONYMS} is gone, under which its pseudonyms were made")
+        return
+    hidden = redacted(evidence, key_of(audit.root))
+    _page(audit, "redacted.html", hidden, notes)
+    _hold("report/redacted.json", report.told(hidden), read_report(audit.root, "report/redacted.json"), notes)
 
 
-def _samples(audit: Audit, notes: _Notes) -> None:
-    """Hold each sample's digest against its pixels, and the arrays beside it against them."""
-    store = audit.store
-    for made in [m.samples for m in (audit.recipes.own, audit.recipes.twin) if m]:
-        for part in store.parts(made):
-            rows = store.read(Sample, made, part)
-            kept = generate.read(store, made, part)[1] if rows else np.zeros(0)
-            for row, pixels in zip(rows, kept, strict=True):
-                name = f"samples/{made.digest}/{part}: prompt {row.prompt}, sample {row.index}"
-                image = _decoded(row.image)
-                notes.check(name, row.digest, "no image" if image is None else images.digest(image))
-                notes.check(f"{name}: pixels beside it", row.digest, images.digest(pixels))
+def _hold(name: str, fresh: Json, written: Json, notes: Notes) -> None:
+    for key in sorted((written.keys() | fresh.keys()) - {MACHINE}):
+        notes.compare(f"{name}: {key}", fresh.get(key, NOTHING), written.get(key, NOTHING))
 
 
-def _report(audit: Audit, notes: _Notes) -> None:
-    """Hold report.json against a fresh one from the tables, all but what the machine says."""
-    path = audit.root / "report" / "report.json"
-    written: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    fresh = json.loads(json.dumps(report.told(gather(audit))))
-    for name in sorted(written.keys() | fresh.keys()):
-        if name not in ELSEWHERE:
-            notes.check(f"report/report.json: {name}", fresh.get(name), written.get(name))
+def _page(audit: Audit, name: str, evidence: report.Evidence, notes: Notes) -> None:
+    """Hold a page against one drawn anew."""
+    path = audit.root / "report" / name
+    there = path.read_bytes().splitlines() if path.exists() else []
+    fresh = report.as_html(evidence, reveal=False).encode().splitlines()
+    at = next((k for k, pair in enumerate(zip_longest(there, fresh), 1) if pair[0] != pair[1]), None)
+    notes.check(f"report/{name}: first line that the tables do not give", None, at)
 
 
-def _verdicts(audit: Audit, notes: _Notes) -> None:
+def _verdicts(audit: Audit, notes: Notes) -> None:
     path = audit.root / verdicts.FILE
     if not path.exists():
-        notes.unchecked.append(f"{path.name}: nobody has judged anything")
+        notes.open(f"{path.name}: nobody has judged anything")
         return
-    notes.problems += verdicts.check(path)
-    notes.checked += 1
-    key = audit.root / "review" / "key.json"
+    for problem in verdicts.check(path):
+        notes.wrong(problem)
+
+
+def _key(audit: Audit, notes: Notes) -> None:
+    """Hold the key of the review against the digest that the ledger has of it since it was drawn."""
     drawn = [line["key"] for line in audit.store.ledger() if line["event"] == "review"]
-    if drawn and key.exists():
-        notes.check("review/key.json", drawn[-1], hashlib.sha256(key.read_bytes()).hexdigest())
+    path = audit.root / KEY
+    there = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else NOTHING
+    for digest in drawn or [NOTHING]:
+        notes.check(f"{KEY}: as it was drawn", digest, there)
 
 
-def _again(audit: Audit, notes: _Notes, count: int, seed: int) -> None:
-    """Make some samples again, chosen by a seed, and compare them within the model's tolerance."""
-    store, made = audit.store, audit.recipes.samples
-    rows = [row for part in store.parts(made) for row in store.read(Sample, made, part)]
-    chosen = random.Random(f"byrote verify {seed}").sample(rows, min(count, len(rows)))
-    texts = {prompt.number: prompt.text for prompt in audit.prompts}
-    for row in chosen:
-        then = _decoded(row.image)
-        now = audit.model.generate([Request(texts[row.prompt], row.seed)])[0]
-        apart = 255 if then is None or then.shape != now.shape else int(np.abs(then.astype(int) - now).max())
-        name = f"samples/{made.digest}: prompt {row.prompt}, sample {row.index}, made again"
-        notes.check(f"{name}: within {audit.model.tolerance} levels", True, apart <= audit.model.tolerance)
-
-
-def _done(store: Store) -> Iterator[dict[str, Any]]:
-    return (line for line in store.ledger() if line["event"] == "done")
-
-
-def _decoded(data: bytes) -> Any:
-    try:
-        return images.decode(data)
-    except images.Undecodable:
-        return None
-
-
-def _short(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def _digest(content: Any) -> str:
+    return "sha256:" + hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -136,7 +136,7 @@ class Folder:
                 caption = self._row_caption(row, place)
                 told = told or caption is not None
                 if captions.setdefault(named, caption) != caption:
-                    self._note(place, f"a second caption for {named!r} is left out")
+                    self._note(f"{place}: {named!r}", "a second caption of one picture is left out")
             if not told:
                 self._note(file, "no captions: neither 'text' nor 'caption' is filled in")
         return captions

@@ -16,13 +16,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from byrote.domain import Family, Finding, Match, Rate, Side
+from byrote.domain import SIDES, Family, Finding, Match, Rate, Side
 from byrote.kernels import exact as exactly
 from byrote.kernels import matching, stats
 from byrote.stages.likeness import NAMES
 
 LEVEL = 0.95
 FAMILIES: tuple[Family, ...] = ("asked", "unasked", "canary")
+SUSPECT = 0.01
+"""At a p-value so small of what must not be, a warning stands at the top and no finding is exact."""
 FURTHEST = 1.0
 """No RMS distance is larger."""
 TIERS: tuple[tuple[int, float], ...] = ((1, 1), (2, 3), (4, 7), (8, 15), (16, 31), (32, 63), (64, inf))
@@ -36,6 +38,7 @@ class Tested:
 
     `best` is None where no sample that passed the filters came near: T = +inf, and the group still counts. `twin` is
     T of the twin, None where there is no twin. `covariates` move T without memory; None where they are not known.
+    `claimed` groups are asked only because somebody named them: no draw, so no control is their like for certain.
     """
 
     group: str
@@ -46,6 +49,7 @@ class Tested:
     best: Match | None
     twin: float | None = None
     covariates: tuple[float, ...] | None = None
+    claimed: bool = False
 
     @property
     def statistic(self) -> float:
@@ -117,7 +121,8 @@ class Certified:
     """Every tested group of both sides, nearest first, with the tests of all families.
 
     `controls_certified` counts, of all `controls_n`, those that would be certified were each in turn one more
-    picture. `at_all` speaks of the asked family, `balance` of its covariates.
+    picture. `at_all` speaks of the asked family without claimed groups, `balance` of its covariates. `twin_leans` is
+    `twin_leans(tested)`.
     """
 
     findings: list[Finding]
@@ -126,6 +131,7 @@ class Certified:
     controls_certified: int
     at_all: AtAll
     balance: list[Balance]
+    twin_leans: float | None = None
 
 
 def statistic(match: Match) -> float:
@@ -156,19 +162,20 @@ def certify(
 ) -> Certified:
     """Certify the groups that were tested, family by family.
 
-    q is `stats.conformal_q`: within `closest`, that of the list of reproductions. Without controls p and q are null
-    and nothing is certified. A finding's basis is "exact" where its group has one copy, or is a canary, and, if
-    certified, would be so in a test of the one-copy groups alone: a list that is long because of copied pictures, for
-    which controls of one copy stand on an assumption, is no exact ground for a single one. `exact` False, where the
+    q is `stats.conformal_q`: within `closest`, that of the list of reproductions. Without controls p and q are null and
+    nothing is certified. A finding's basis is "exact" where its group has one copy and was drawn, or is a canary, and,
+    if certified, would be so in a test of the one-copy groups alone: a list that is long because of copied pictures,
+    for which controls of one copy stand on an assumption, is no exact ground for a single one. `exact` False, where the
     split was not drawn at random, makes every basis "assumption-based". `matched` controls give the matched p. The
     difference to the twin takes no T for more than `reach`, beyond which a distance says nothing of copying. Raises
     ValueError where a group is tested twice (best-of-members inflates p).
     """
     _refuse_twice(tested)
-    rule = _Rule(fdr, closest, matched, exact, reach)
+    leaning = twin_leans(tested, closest)
+    rule = _Rule(fdr, closest, matched, exact and (leaning is None or leaning > SUSPECT), reach)
     parts = [_family([t for t in tested if t.family == family], rule) for family in FAMILIES]
     findings = [finding for part in parts for finding in part.findings]
-    asked = [t for t in tested if t.family == "asked"]
+    asked = [t for t in tested if t.family == "asked" and not t.claimed]
     return Certified(
         findings=sorted(findings, key=lambda finding: (_t(finding), finding.group)),
         tests=dict(zip(FAMILIES, (part.test for part in parts), strict=True)),
@@ -176,6 +183,7 @@ def certify(
         controls_certified=sum(part.controls_certified for part in parts),
         at_all=at_all(asked, rule.closest),
         balance=_balance(asked, rule.matched),
+        twin_leans=leaning,
     )
 
 
@@ -197,14 +205,27 @@ def at_all(tested: Sequence[Tested], closest: float) -> AtAll:
     )
 
 
+def twin_leans(tested: Sequence[Tested], closest: float) -> float | None:
+    """Return the exact permutation p of how many more controls than pictures the twin brings within `closest`.
+
+    A twin that was trained on controls takes the near ones out of the null, and with them what bounds chance: small
+    here, it is none that evidence can rest on. None without a twin.
+    """
+    if not tested or any(t.twin is None for t in tested):
+        return None
+    within = np.array([t.twin is not None and t.twin <= closest for t in tested], np.bool_)
+    control = np.array([t.side == "control" for t in tested], np.bool_)
+    return exactly.permutation_p(within, control, np.zeros(len(tested), np.int64))
+
+
 def rates(findings: Sequence[Finding], *, fdr: float, closest: float) -> list[Rate]:
     """Return the shares of groups certified and within `closest`, with exact intervals and control twins.
 
     Asked groups per tier of copies ("1", "2-3", ... "64+") and together (tier null), unasked groups together; tiers
-    without groups are left out. The twin of "within tau" is the family's controls within `closest`, that of
-    "certified" its controls that would be certified were each one more picture; null without controls. The interval
-    speaks of the captions that were drawn: of a tier whose captions were chosen (the most copied) it says nothing
-    about the others.
+    without groups are left out. The twin of "within tau" is the family's controls within `closest`, that of "certified"
+    its controls that would be certified were each one more picture; null without controls. The interval speaks of the
+    captions that were drawn, so groups that were asked only because somebody named them are in none: of a tier whose
+    captions were chosen (the most copied) it says nothing about the others.
     """
     return [rate for family in FAMILIES for rate in _rates(family, findings, fdr, closest)]
 
@@ -258,19 +279,21 @@ def _stands_alone(pictures: Sequence[Tested], null: Reals, rule: _Rule) -> NDArr
 
 
 def _single(tested: Tested) -> bool:
-    """Tell whether controls are like this in everything but training: one copy, or a coin decided."""
-    return tested.copies == 1 or tested.family == "canary"
+    """Tell whether controls are like this in everything but training: a draw and one copy, or a coin decided."""
+    return (tested.copies == 1 and not tested.claimed) or tested.family == "canary"
 
 
 def _matched(pictures: Sequence[Tested], controls: Sequence[Tested], rule: _Rule) -> list[float | None]:
+    """Rank each picture among the controls most like it; None where the covariates are not known, or no control is."""
     known, null = _known(pictures), [c for c in controls if c.covariates is not None]
     if not known or not null:
         return [None] * len(pictures)
     x, y = _covariates([pictures[k] for k in known]), _covariates(null)
     nearest = matching.nearest_controls(x, y, min(rule.matched, len(null)))
     t = _distances([pictures[k] for k in known], rule.closest)
-    found = dict(zip(known, matching.matched_p(t, _distances(null, rule.closest), nearest), strict=True))
-    return [float(found[k]) if k in found else None for k in range(len(pictures))]
+    ranked, there = matching.matched_p(t, _distances(null, rule.closest), nearest), matching.supported(x, y)
+    found = {k: float(p) for k, p, like in zip(known, ranked, there, strict=True) if like}
+    return [found.get(k) for k in range(len(pictures))]
 
 
 def _balance(tested: Sequence[Tested], matched: int) -> list[Balance]:
@@ -324,15 +347,15 @@ def _finding(tested: Tested, rule: _Rule) -> Finding:
         certified=False,
         basis="exact" if rule.exact and _single(tested) else "assumption-based",
         twin=None if tested.twin is None or isinf(tested.twin) else tested.twin,
+        claimed=tested.claimed,
     )
 
 
 def _rates(family: Family, findings: Sequence[Finding], fdr: float, closest: float) -> Iterator[Rate]:
-    pictures = [f for f in findings if f.family == family and f.side == "picture"]
-    controls = [f for f in findings if f.family == family and f.side == "control"]
+    pictures, controls = ([f for f in findings if f.family == family and f.side == side] for side in SIDES)
     t, null = (np.array([counted(f, closest) for f in side], np.float64) for side in (pictures, controls))
     added = stats.certified_if_added(t, null, alpha=fdr, closest=closest)
-    for tier, of_tier in _tiers(family, pictures):
+    for tier, of_tier in _tiers(family, [f for f in pictures if not f.claimed]):
         certified = [f.certified for f in of_tier]
         yield _rate(f"{family} groups certified", tier, certified, [bool(c) for c in added])
         within = [counted(f, closest) <= closest for f in of_tier]

@@ -1,18 +1,26 @@
 """Judge claims on single pictures: a q of a list says nothing of one entry, a p-value named beforehand does.
 
 A picture that was named before sampling uses its own p, and Holm over all that were named. One that was named after
-sampling was searched for among everything: Holm over its whole family.
+sampling was searched for among everything: Holm over all that was tested. Both kinds are judged each by itself at
+alpha.
+
+Whoever names a picture chooses it, and no control was chosen like it: but for canaries, which a coin placed, a claim
+stands on the assumption that the picture is like the controls, and says how strong a difference it withstands (Gamma).
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from byrote.domain import Family, Finding
 from byrote.kernels.exact import holm
+from byrote.kernels.stats import sensitivity
 from byrote.stages.certify import counted
 
+Basis = Literal["exact", "assumption-based"]
 LEAST_CONTROLS = 19
 """Below so many controls no p-value reaches .05."""
 
@@ -21,7 +29,8 @@ LEAST_CONTROLS = 19
 class Judged:
     """What can be said of one claimed picture. `adjusted` is Holm's p; null, with a `reason`, where it was not tested.
 
-    `digest` is the picture's in the corpus. `certified` is excess at that adjusted p and reproduction within tau.
+    `digest` is the picture's in the corpus. `certified` is excess at that adjusted p and reproduction within tau, and
+    `sensitivity` then the largest Gamma at which it stands.
     """
 
     digest: str
@@ -34,6 +43,9 @@ class Judged:
     adjusted: float | None
     certified: bool
     reason: str
+    copies: int | None = None
+    basis: Basis = "assumption-based"
+    sensitivity: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +63,7 @@ def judge(
 ) -> list[Judged]:
     """Judge every claim. `valid` False (a plan changed after sampling) certifies none."""
     tested = {f.group: f for f in findings if f.side == "picture"}
+    controls = Counter(f.family for f in findings if f.side == "control")
     found = [tested.get(claim.group or "") for claim in claims]
     adjusted = _adjusted(claims, found, findings)
     return [
@@ -61,6 +74,7 @@ def judge(
             alpha=alpha,
             valid=valid,
             near=finding is not None and counted(finding, closest) <= closest,
+            controls=controls[finding.family] if finding else 0,
         )
         for claim, finding, p in zip(claims, found, adjusted, strict=True)
     ]
@@ -71,13 +85,9 @@ def _adjusted(
 ) -> list[float | None]:
     named = {f.group: f.p_value for c, f in zip(claims, found, strict=True) if c.named and f and f.p_value is not None}
     own = _holm(named)
-    families: dict[Family, dict[str, float]] = {}
-    for f in findings:
-        if f.side == "picture" and f.p_value is not None:
-            families.setdefault(f.family, {})[f.group] = f.p_value
-    searched = {family: _holm(pool) for family, pool in families.items()}
+    searched = _holm({f.group: f.p_value for f in findings if f.side == "picture" and f.p_value is not None})
     return [
-        None if f is None else own.get(f.group) if claim.named else searched.get(f.family, {}).get(f.group)
+        None if f is None else (own if claim.named else searched).get(f.group)
         for claim, f in zip(claims, found, strict=True)
     ]
 
@@ -88,7 +98,7 @@ def _holm(pool: dict[str, float]) -> dict[str, float]:
 
 
 def _judged(
-    claim: Named, f: Finding | None, adjusted: float | None, *, alpha: float, valid: bool, near: bool
+    claim: Named, f: Finding | None, adjusted: float | None, *, alpha: float, valid: bool, near: bool, controls: int
 ) -> Judged:
     enough = adjusted is not None and adjusted <= alpha
     return Judged(
@@ -101,19 +111,41 @@ def _judged(
         matched_p=f.matched_p if f else None,
         adjusted=adjusted,
         certified=valid and enough and near,
-        reason=_reason(f, adjusted, named=claim.named, enough=enough, near=near, valid=valid),
+        copies=f.copies if f else None,
+        basis="exact" if f is not None and f.family == "canary" else "assumption-based",
+        sensitivity=_gamma(f, adjusted, alpha, controls) if valid and enough and near else None,
+        reason=_reason(f, adjusted, named=claim.named, near=near, valid=valid, alpha=alpha, controls=controls)
+        + _unasked(f),
     )
 
 
-def _reason(f: Finding | None, adjusted: float | None, *, named: bool, enough: bool, near: bool, valid: bool) -> str:
+def _gamma(f: Finding | None, adjusted: float | None, alpha: float, controls: int) -> float | None:
+    """Return the largest Gamma at which p stays within the step of Holm that it was held to."""
+    if f is None or f.p_value is None or adjusted is None:
+        return None
+    at_cut = round(f.p_value * (controls + 1)) - 1
+    return sensitivity(at_cut, controls, alpha * f.p_value / adjusted)
+
+
+def _unasked(f: Finding | None) -> str:
+    return "; it was not asked for by a caption of its own" if f is not None and f.family == "unasked" else ""
+
+
+def _reason(
+    f: Finding | None, adjusted: float | None, *, named: bool, near: bool, valid: bool, alpha: float, controls: int
+) -> str:
     if f is None:
         return "not tested: its group touches both sides, or is no longer in the corpus"
-    if adjusted is None:
-        return f"uncalibrated: no controls; at least {LEAST_CONTROLS} are needed for p to reach .05"
     if not valid:
         return "the plan was changed after sampling"
+    if adjusted is None or f.p_value is None:
+        return f"uncalibrated: no controls; at least {LEAST_CONTROLS} are needed for p to reach .05"
     if not near:
         return "no sample is within tau" if f.twin is None else "no sample is within tau, or the twin gives it too"
-    if enough:
+    if adjusted <= alpha:
         return "excess and reproduction"
-    return "controls come as near too often" if named else "named after sampling: Holm over everything searched"
+    late = "" if named else "named after sampling: Holm over everything searched"
+    if f.p_value * (controls + 1) < 1.5:  # the smallest p that so many controls allow
+        few = f"no control comes as near, but {controls:,} controls are too few to show it"
+        return f"{late}; {few}" if late else few
+    return late or "controls come as near too often"

@@ -79,16 +79,14 @@ class Generate:
         made = ask(model_of(self.plan), [Request(p.text, seed) for p, _, seed in asked], self.plan.generate.batch)
         rows = [_sample(p, k, seed, image) for (p, k, seed), image in zip(asked, made, strict=True)]
         stacked = np.stack(made)
-        means = block_means(stacked, _blocks(stacked, self.plan.cliques.tiles))
+        means = block_means(stacked, blocks_of(rows[0].height, rows[0].width, self.plan.cliques.tiles))
         kept = {PIXELS: stacked} if rows[0].width * rows[0].height <= SMALL else {}
         Store(self.root).write(self.made, part.name, rows, Sample, {MEANS: means} | kept)
 
 
-def _blocks(pixels: NDArray[np.uint8], tiles: int) -> int:
+def blocks_of(height: int, width: int, tiles: int) -> int:
     """Return how many blocks go along an edge: four a tile where that divides the image, else fewer."""
-    return next(
-        tiles * n for n in (4, 2, 1) if not (pixels.shape[1] % (tiles * n) or pixels.shape[2] % (tiles * n)) or n == 1
-    )
+    return next(tiles * n for n in (4, 2, 1) if not (height % (tiles * n) or width % (tiles * n)) or n == 1)
 
 
 def read(store: Store, made: Recipe, part: str) -> tuple[list[Sample], NDArray[np.uint8]]:

@@ -4,7 +4,8 @@ Matched p-values compare a picture with the controls that are most like it. A cl
 but never the model says whether controls are of the same kind at all.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, fields
 from pathlib import Path
 from zlib import crc32
@@ -60,7 +61,7 @@ class Weigh:
         """Do the one part."""
         store, corpus = Store(self.root), Corpus(self.corpus)
         first = store.read(Sample, self.samples, store.parts(self.samples)[0])[0]
-        pool = sorted({row.digest: row for row in corpus.store.read_all(Group, self.groups) if not row.set_aside})
+        pool = _one_each(corpus.store.read_all(Group, self.groups), {digest for digest, _ in part.payload})
         found = covariates(part.payload, pool, corpus.vectors(pool), corpus.pixels, (first.width, first.height))
         rows = [
             Moves(digest, tuple(getattr(row, name) for name in NAMES))
@@ -70,18 +71,31 @@ class Weigh:
         store.write(self.made, part.name, rows, Moves)
 
 
-def apart(corpus: Corpus, prompts: Sequence[Prompt], seed: int) -> Separation | None:
-    """Try to tell pictures from controls by their thumbnails and captions alone, among groups of equal copies.
+def _one_each(groups: Sequence[Group], asked: Set[str]) -> list[str]:
+    """Take one member a group, that which is asked where one is: near-duplicates of a picture do not crowd it."""
+    members: dict[str, list[str]] = defaultdict(list)
+    for row in groups:
+        if not row.set_aside:
+            members[row.group].append(row.digest)
+    return sorted(min(of, key=lambda digest: (digest not in asked, digest)) for of in members.values())
 
-    None where no number of copies has both sides.
+
+def apart(corpus: Corpus, prompts: Sequence[Prompt], seed: int) -> Separation | None:
+    """Try to tell pictures from controls by their thumbnails and prompts alone, among groups of equal copies.
+
+    Prompts are those of all rungs that ask for the group, so that wordings which favour one side are seen too. None
+    where no number of copies has both sides.
     """
-    asked = [p for p in prompts if p.rung == "caption" and p.stratum != "canary"]
+    asked = [p for p in prompts if p.rung == "caption" and p.stratum not in ("canary", "free")]
+    texts: dict[str, list[str]] = defaultdict(list)
+    for prompt in prompts:
+        texts[prompt.group].append(prompt.text or "")
     picture = np.array([p.side == "picture" for p in asked], np.bool_)
     copies = np.array([p.copies for p in asked], np.int64)
     if not set(copies[picture]) & set(copies[~picture]):
         return None
     seen = corpus.vectors(p.digest for p in asked).astype(np.float64) / 255
-    said = np.stack([_words(p.text or "") for p in asked])
+    said = np.stack([_words(" ".join(texts[p.group])) for p in asked])
     return separation(np.concatenate([seen, said], 1), picture, copies, seed=seed)
 
 

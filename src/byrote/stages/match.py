@@ -3,9 +3,9 @@
 Three steps, each a table: `candidates` (the nearest groups by descriptor, aligned and measured), `round_trips` (the
 near ones once through the model's autoencoder), `matches` (both together). Nothing here knows the side of a picture.
 
-Only samples of prompts with a clique are matched: the filter is part of the statistic. What lies more than `SLACK`
-beyond tau is measured where it stands: no search for an alignment, no round trip. That is blind to the side, so it
-costs power at most (a copy that the autoencoder moved further), never validity.
+Of prompts without a clique only what comes near is kept, for rates: T does without them, since the filter is part of
+the statistic. What lies more than `SLACK` beyond tau is measured where it stands: no search for an alignment, no round
+trip. That is blind to the side, so it costs power at most (a copy that the autoencoder moved further), never validity.
 """
 
 from collections import defaultdict
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from byrote import images
 from byrote.corpus import Corpus
 from byrote.descriptors.thumbnail import Thumbnail
-from byrote.domain import RGB, Clique, Group, Match, Prompt, Sample
+from byrote.domain import DRAWN, RGB, SIDES, Clique, Group, Match, Prompt, Sample, Side
 from byrote.engine import Part
 from byrote.kernels import align
 from byrote.kernels.distance import paired_tiled
@@ -86,12 +86,15 @@ def run(desk: Desk, look: Look, parts: Sequence[Part], model: Model) -> list[Fai
 
 
 def nearest_picture(look: Look, model: Model, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return how near each image (uint8 [n, h, w, 3]) comes to its nearest picture of the training set, as T does."""
-    pool = _pool(look)
-    found = pool.nearest(pixels, look.plan.match.n + 1, look.plan.match.flip)
+    """Return how near each image (uint8 [n, h, w, 3]) comes to its nearest picture of the training set, as T does.
+
+    Departs from T: controls take no place among the candidates, so that it is never further than T.
+    """
+    pool = _pool(look, frozenset({"picture"}))
+    found = pool.nearest(pixels, look.plan.match.candidates, look.plan.match.flip)
     height, width = pixels.shape[1:3]
     samples = [Sample(k, 0, 0, "", width, height, b"") for k in range(len(pixels))]
-    rows = [row for row in _measured(look, pool, samples, pixels, found) if row.side == "picture"]
+    rows = _measured(look, pool, samples, pixels, found)
     near = sorted({row.digest for row in rows if row.tiled <= look.reach})
     trips = dict(zip(near, model.round_trip(pool.fitted(near, width, height)) or [], strict=False))
     best = np.full(len(pixels), np.inf)
@@ -104,9 +107,28 @@ def nearest_picture(look: Look, model: Model, pixels: NDArray[np.uint8]) -> NDAr
     return best
 
 
+def trip_errors(look: Look, side: Side) -> NDArray[np.float64]:
+    """Return how far the drawn members of a side are from their own round trips (RMS); none without an autoencoder."""
+    trips, pictures = _trips(look.root, look.tables.round_trips), _pool(look).pictures
+    found = [
+        (pictures.fitted(digest, trips[digest].shape[1], trips[digest].shape[0]), trips[digest])
+        for digest in _drawn(Store(look.root), look, side)
+        if digest in trips
+    ]
+    pairs = [(there.astype(np.float64), trip) for there, trip in found if there is not None]
+    return np.array([np.sqrt(((there - trip) ** 2).mean()) / 255 for there, trip in pairs], np.float64)
+
+
+def _drawn(store: Store, look: Look, side: Side) -> list[str]:
+    """Draw up to 64 of those asked of a side, whose round trips tell whether the autoencoder treats both alike."""
+    asked = {row.digest for row in store.read_all(Prompt, look.prompts) if row.side == side and row.stratum in DRAWN}
+    return sorted(asked, key=lambda digest: sha256(f"round trip {digest}".encode()).digest())[:_ROUND_TRIPS]
+
+
 def _near(store: Store, look: Look, model: Model) -> Iterator[Part]:
     rows = store.read_all(Match, look.tables.candidates)
-    near = sorted({row.digest for row in rows if row.tiled <= look.reach})
+    close = {row.digest for row in rows if row.tiled <= look.reach}
+    near = sorted(close.union(*(_drawn(store, look, side) for side in SIDES)))
     sizes = {(sample.width, sample.height) for sample in _first_samples(store, look)}
     if not near or model.round_trip([]) is None:
         return
@@ -139,13 +161,12 @@ class Candidates:
         look, store = self.look, Store(self.look.root)
         passed = {row.prompt for row in store.read(Clique, look.cliques, part.name) if row.found}
         made, decoded = generate.read(store, look.samples, part.name)
-        kept = [k for k, row in enumerate(made) if row.prompt in passed]
         pool = _pool(look)
         rows: list[Match] = []
-        if kept and pool.digests:
-            samples, pixels = [made[k] for k in kept], decoded[kept]
-            nearest = pool.nearest(pixels, look.plan.match.n + 1, look.plan.match.flip)
-            rows = _measured(look, pool, samples, pixels, nearest)
+        if pool.digests:
+            nearest = pool.nearest(decoded, look.plan.match.n + 1, look.plan.match.flip)
+            rows = _measured(look, pool, made, decoded, nearest)
+        rows = [row for row in rows if row.prompt in passed or row.tiled <= look.reach]
         store.write(look.tables.candidates, part.name, rows, Match)
 
 
@@ -297,12 +318,12 @@ class _Pool:
     many members would come nearer by chance than a control's only one.
     """
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, look: Look, sides: frozenset[Side]) -> None:
         corpus = Corpus(look.corpus)
         asked = {row.group: row.digest for row in Store(look.root).read_all(Prompt, look.prompts)}
         members: dict[str, list[Group]] = defaultdict(list)
         for row in corpus.store.read_all(Group, look.groups):
-            if not row.set_aside:
+            if row.side in sides and not row.set_aside:
                 members[row.group].append(row)
         seed = look.plan.prompts.seed
         rows = [_member(of, asked.get(group), seed) for group, of in sorted(members.items())]
@@ -343,5 +364,5 @@ def _first_of_each(
 
 
 @lru_cache(maxsize=1)
-def _pool(look: Look) -> _Pool:
-    return _Pool(look)
+def _pool(look: Look, sides: frozenset[Side] = frozenset(("picture", "control"))) -> _Pool:
+    return _Pool(look, sides)

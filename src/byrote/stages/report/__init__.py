@@ -19,6 +19,7 @@ from byrote.stages.report.data import (
     Evidence,
     Json,
     ModelFacts,
+    RoundTrips,
     Seal,
     Shown,
     Skipped,
@@ -39,6 +40,7 @@ __all__ = [
     "Discovery",
     "Evidence",
     "ModelFacts",
+    "RoundTrips",
     "Seal",
     "Shown",
     "Skipped",
@@ -47,9 +49,14 @@ __all__ = [
     "Unseen",
     "as_html",
     "as_json",
+    "key_of",
+    "redacted",
     "told",
     "write",
 ]
+
+
+_OTHERS = {"revealed.html", "redacted.html", "redacted.json"}
 
 
 def told(evidence: Evidence) -> Json:
@@ -77,8 +84,8 @@ def write(folder: Path, evidence: Evidence, *, reveal: bool, redact: bool = Fals
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in pages.items():
             replace_file(folder / name, text.encode())
-        if not reveal:
-            (folder / "revealed.html").unlink(missing_ok=True)
+        for name in _OTHERS - pages.keys():  # another report's, which would be taken for this one's
+            (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(f"{folder}: cannot write the report: {error.strerror or error}") from error
 

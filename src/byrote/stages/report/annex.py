@@ -9,7 +9,7 @@ model complies with either.
 from dataclasses import dataclass
 
 from byrote.stages.report.data import Evidence
-from byrote.stages.report.words import percent
+from byrote.stages.report.words import count, percent
 
 NO_CLAIM = "This annex maps figures to questions. It is no legal assessment and no claim of compliance with anything."
 
@@ -55,10 +55,10 @@ EDPB, CODE = "EDPB Opinion 28/2024", "GPAI Code of Practice, copyright chapter, 
 
 
 def _extraction(e: Evidence) -> Answer:
-    figures = [*_rates(e, "asked groups certified"), *_rates(e, "asked groups within tau")]
-    if e.at_all is not None and e.at_all.p_pooled is not None:
+    figures = [*(_rates(e, "asked groups certified") if e.calibrated else []), *_rates(e, "asked groups within tau")]
+    if e.at_all is not None and e.at_all.p_pooled is not None and e.calibrated:
         figures.append(f"does it copy at all: exact permutation p {e.at_all.p_pooled:.2g}")
-    tested = "by asking for captions of the training set" if figures else "not tested"
+    tested = f"by asking for captions of the training set{_unsure(e)}" if figures else "not tested"
     return Answer(
         EDPB,
         "direct or probabilistic extraction of training data: is its likelihood insignificant?",
@@ -69,7 +69,11 @@ def _extraction(e: Evidence) -> Answer:
 
 def _queries(e: Evidence) -> Answer:
     figures = [*_rates(e, "prompts of ordinary"), *_rates(e, "samples asked for")]
-    tested = "with ordinary users' prompts or none" if figures else "not tested: the ladder asked for captions only"
+    tested = (
+        f"with ordinary users' prompts or none{_unsure(e)}"
+        if figures
+        else "not tested: the ladder asked for captions only"
+    )
     return Answer(
         EDPB,
         "training data obtained by queries, intended or not: is its likelihood insignificant?",
@@ -89,7 +93,7 @@ def _membership(e: Evidence) -> Answer:
 
 def _documentation(e: Evidence) -> Answer:
     sealed = "sealed before the first sample" if e.sealed and e.sealed.before_sampling else "not sealed before sampling"
-    figures = (f"plan, controls and thresholds {sealed}", f"{len(e.audits)} audits are known to this folder")
+    figures = (f"plan, controls and thresholds {sealed}", f"{count(len(e.audits), 'audit')} known to this folder")
     return Answer(EDPB, "documentation of tests and of their results", "this report", figures)
 
 
@@ -104,7 +108,7 @@ def _safeguards(e: Evidence) -> Answer:
 
 def _reproduction(e: Evidence) -> Answer:
     figures = tuple(_rates(e, "groups that their own prompt"))
-    tested = "near-identical reproduction of whole pictures" if figures else "not tested"
+    tested = f"near-identical reproduction of whole pictures{_unsure(e)}" if figures else "not tested"
     return Answer(
         CODE,
         "how often outputs reproduce training content (whether that infringes is not for a distance to say)",
@@ -113,9 +117,14 @@ def _reproduction(e: Evidence) -> Answer:
     )
 
 
+def _unsure(e: Evidence) -> str:
+    return "" if e.calibrated else "; uncalibrated: distances alone, which say nothing of training"
+
+
 def _rates(e: Evidence, name: str) -> list[str]:
     return [
-        f"{rate.name}: {rate.k:,} of {rate.n:,}, {percent(rate.low)} to {percent(rate.high)}"
+        f"{rate.name}: {rate.k:,} of {rate.n:,}, {percent(rate.low)} to {percent(rate.high)} "
+        f"({percent(rate.level)} exact)"
         for rate in e.rates
         if rate.name.startswith(name) and rate.tier is None
     ]

@@ -49,13 +49,16 @@ class CorpusFacts:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A finding with what a reader needs to judge it. `samples` are (seed, digest), nearest first."""
+    """A finding with what a reader needs to judge it. `samples` are (seed, digest), nearest first.
+
+    A redacted one has no seeds: they are digests of what was asked.
+    """
 
     finding: Finding
     where: tuple[str, ...]
     caption: str | None
     prompt: str | None
-    samples: tuple[tuple[int, str], ...]
+    samples: tuple[tuple[int | None, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +97,32 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """The digest of plan, controls, seeds, T, tau and alpha; `when` in ISO 8601."""
+    """The digest of plan, controls, seeds, T, tau and alpha; `when` in ISO 8601.
+
+    `alike` tells whether model and corpus are those of this audit, `elsewhere` whether another folder made it.
+    """
 
     digest: str
     when: str
     before_sampling: bool
+    seed: int = 0
+    closest: float = 0.0
+    alike: bool = True
+    elsewhere: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTrips:
+    """Median RMS errors of the model's autoencoder on drawn pictures and controls, and the p of their difference.
+
+    Two-sided Mann-Whitney. `n_pictures` and `n_controls` were drawn.
+    """
+
+    pictures: float
+    n_pictures: int
+    controls: float
+    n_controls: int
+    p_value: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +207,7 @@ class Evidence:
     at_all: AtAll | None = None
     balance: Sequence[Balance] = ()
     apart: Separation | None = None
+    round_trips: RoundTrips | None = None
     claims: Sequence[Judged] = ()
     discovery: Discovery | None = None
     unseen: Unseen | None = None
@@ -220,6 +245,7 @@ def as_json(evidence: Evidence) -> Json:
         "at_all": _object(e.at_all),
         "balance": [asdict(each) for each in e.balance],
         "apart": _object(e.apart),
+        "round_trips": _object(e.round_trips),
         "claims": [asdict(claim) for claim in e.claims],
         "discovery": _object(e.discovery),
         "unseen": _object(e.unseen),
@@ -267,7 +293,8 @@ def _way(f: Finding) -> Json | None:
     """Return the least contrived rung and the samples that it takes to the first copy."""
     if f.rung is None or f.rung_hits is None:
         return None
-    told: Json = {"rung": f.rung, "hits": f.rung_hits, "samples": f.rung_samples, "to_first": None}
+    unit = "prompts" if f.rung == "users" else "samples"
+    told: Json = {"rung": f.rung, "hits": f.rung_hits, "samples": f.rung_samples, "unit": unit, "to_first": None}
     if f.rung_samples and f.rung_hits:
         expected, low, high = samples_to_first(f.rung_hits, f.rung_samples, LEVEL)
         told["to_first"] = {"expected": expected, "low": low, "high": high, "level": LEVEL}

@@ -233,11 +233,15 @@ def _card(e: Evidence, shown: Shown, place: int, reveal: bool) -> Card:
         family="its own caption was not asked" if f.family == "unasked" else "its own caption was asked",
         facts=_facts(f, e.tau),
         way=_way(f),
-        seed=next((str(seed) for seed, digest in shown.samples if digest == f.sample), "\u2014"),
+        seed=next((_seed(seed) for seed, digest in shown.samples if digest == f.sample), "\u2014"),
         others=max(0, len(shown.samples) - 1),
         picture_digest=words.short(f.digest),
         sample_digest=words.short(f.sample) if f.sample else "\u2014",
     )
+
+
+def _seed(seed: int | None) -> str:
+    return "hidden" if seed is None else str(seed)
 
 
 def _badge(f: Finding) -> tuple[str, str]:
@@ -272,8 +276,9 @@ def _way(f: Finding) -> str:
     if not f.rung_samples:
         return f"{RUNG_NAMES[f.rung]}, asked for others ({words.count(f.rung_hits, 'sample')})"
     expected, low, high = samples_to_first(f.rung_hits, f.rung_samples, LEVEL)
+    unit = "prompts" if f.rung == "users" else "samples"
     most = "\u221e" if math.isinf(high) else f"{high:,.0f}"
-    told = f"{f.rung_hits:,} of {f.rung_samples:,} samples, {expected:.3g} to the first ({low:.3g} to {most})"
+    told = f"{f.rung_hits:,} of {f.rung_samples:,} {unit}, {expected:.3g} to the first ({low:.3g} to {most})"
     return f"{RUNG_NAMES[f.rung]}: {told}"
 
 

@@ -1,11 +1,14 @@
 """Take everything private out of a report: pictures, captions, prompts, places, and what would name a picture.
 
 A digest of pixels lets whoever holds a picture confirm that it is in the corpus, so digests of pictures, groups and
-samples become pseudonyms under a key that stays in the audit folder; its holder can show later which is which.
+samples become pseudonyms under a key that stays in the audit folder; its holder can show later which is which. The seed
+of a sample is a digest too, of the picture and the words it was asked by, so seeds go. Distances stay as they are:
+whoever has the model, a picture and its caption can ask again and come upon the same ones; they could ask anyway.
 """
 
 import hashlib
 import hmac
+import os
 import re
 import secrets
 from collections.abc import Mapping
@@ -14,19 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from byrote.errors import StoreError
-from byrote.stages.report.data import Evidence, ModelFacts, Shown
-from byrote.store import replace_file
+from byrote.models import kinds
+from byrote.stages.report.data import Evidence, ModelFacts, Shown, Skipped
 
 HIDDEN = "hidden"
 KEY = "redaction.key"
-PATHS = (
-    ("model", "uri"),
-    ("corpus", "path"),
-    ("twin", "uri"),
-    ("canaries", "file"),
-    ("ladder", "users"),
-    ("ladder", "texts"),
-)
+LENGTH = 32
+URIS = (("model", "uri"), ("twin", "uri"))
+KEPT = (("model", "dtype"), ("model", "device"), ("generate", "sampler"))
+"""Texts of the plan that name nothing but a way to compute. Whatever other text a plan holds is hidden."""
 
 
 def key_of(folder: Path) -> bytes:
@@ -34,11 +33,23 @@ def key_of(folder: Path) -> bytes:
     path = folder / KEY
     try:
         if not path.exists():
-            replace_file(path, secrets.token_bytes(32))
-            path.chmod(0o600)
-        return path.read_bytes()
+            _make(path)
+        key = path.read_bytes()
     except OSError as error:
         raise StoreError(f"{path}: cannot be read or written: {error.strerror or error}") from error
+    if len(key) != LENGTH:
+        raise StoreError(f"{path}: holds {len(key)} bytes, not {LENGTH}: with a broken key pseudonyms could be guessed")
+    return key
+
+
+def _make(path: Path) -> None:
+    """Write a new key that nobody else may read, not even for a moment."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(handle, secrets.token_bytes(LENGTH))
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def redacted(evidence: Evidence, key: bytes) -> Evidence:
@@ -57,8 +68,8 @@ def redacted(evidence: Evidence, key: bytes) -> Evidence:
         picture_image=_nothing,
         sample_image=_nothing,
         machine=HIDDEN,
-        warnings=[_without_paths(text) for text in e.warnings],
-        skipped=[replace(s, reason=_without_paths(s.reason)) for s in e.skipped],
+        warnings=[_without_names(text) for text in e.warnings],
+        skipped=[_skipped(skipped) for skipped in e.skipped],
     )
 
 
@@ -81,42 +92,66 @@ def _shown(shown: Shown, key: bytes) -> Shown:
         where=(),
         caption=None if shown.caption is None else HIDDEN,
         prompt=None if shown.prompt is None else HIDDEN,
-        samples=tuple((seed, pseudonym(key, digest)) for seed, digest in shown.samples),
+        samples=tuple((None, pseudonym(key, digest)) for _, digest in shown.samples),
     )
 
 
 def _model(model: ModelFacts) -> ModelFacts:
-    return replace(model, uri=_uri(model.uri))
+    return replace(model, uri=_uri(model.uri), name=_word(model.name))
 
 
 def _plan(plan: Mapping[str, Any]) -> dict[str, Any]:
-    told = {name: dict(section) if isinstance(section, Mapping) else section for name, section in plan.items()}
-    for section, knob in PATHS:
-        value = told.get(section, {}).get(knob)
-        if value:
-            told[section][knob] = _uri(value)
-    return told
+    return {
+        name: {knob: _knob((name, knob), value) for knob, value in section.items()}
+        if isinstance(section, Mapping)
+        else _knob(("", name), section)
+        for name, section in plan.items()
+    }
+
+
+def _knob(place: tuple[str, str], value: Any) -> Any:
+    """Keep numbers, words that the plan itself knows, and empty texts."""
+    if not isinstance(value, str) or not value:
+        return value
+    if place in URIS:
+        return _uri(value)
+    return _word(value) if place in KEPT else HIDDEN
 
 
 def _review(review: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Number the reviewers: their names are nobody's business."""
+    """Number the reviewers, wherever they are named: their names are nobody's business."""
     if review is None:
         return None
     names = {each["name"]: f"reviewer {k}" for k, each in enumerate(review["reviewers"], 1)}
-    told = dict(review)
-    told["reviewers"] = [each | {"name": names[each["name"]]} for each in review["reviewers"]]
-    told["agreement"] = [each | {"reviewers": [names[n] for n in each["reviewers"]]} for each in review["agreement"]]
+    told: dict[str, Any] = _renamed(review, names)
     return told
 
 
+def _renamed(value: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _renamed(inner, names) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_renamed(inner, names) for inner in value]
+    return names.get(value, value) if isinstance(value, str) else value
+
+
+def _skipped(skipped: Skipped) -> Skipped:
+    """Cut a reason before what a library or a disk added to it: it may hold bytes of a file, or a name."""
+    return replace(skipped, reason=_without_names(skipped.reason.partition(": ")[0]))
+
+
 def _uri(uri: str) -> str:
-    """Keep the kind of a URI, never the path."""
+    """Keep the kind of a model's URI where it is one of the known, never the path."""
     kind, colon, _ = uri.partition(":")
-    return f"{kind}:{HIDDEN}" if colon and re.fullmatch(r"[a-z0-9_]+", kind) else HIDDEN
+    return f"{kind}:{HIDDEN}" if colon and kind in kinds() else HIDDEN if uri else ""
 
 
-def _without_paths(text: str) -> str:
-    return re.sub(r"\S*[/\\]\S*", HIDDEN, text)
+def _word(text: str) -> str:
+    return text if re.fullmatch(r"[A-Za-z0-9_+:.-]{0,64}", text) else HIDDEN
+
+
+def _without_names(text: str) -> str:
+    return re.sub(r"'[^']*'|\"[^\"]*\"|\S*[/\\]\S*", HIDDEN, text)
 
 
 def _nothing(digest: str) -> None:

@@ -62,7 +62,7 @@ def seconds(value: float) -> str:
 
 
 def short(digest: str) -> str:
-    return digest.removeprefix("sha256:")[:12]
+    return digest.rpartition(":")[2][:12]
 
 
 def count(n: int, noun: str) -> str:
