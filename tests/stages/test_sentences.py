@@ -154,7 +154,7 @@ def test_an_empty_list_promises_nothing_of_its_entries():
 def test_a_claim_is_told_by_number_and_never_by_name():
     said = [s for s in sentences(rich()) if s.startswith("Claimed picture")]
     assert said == [
-        "Claimed picture 1, named before sampling: reproduced; Holm's p 0.0100.",
+        "Claimed picture 1, named before sampling: reproduced; Holm's p 0.0100; assumption-based.",
         "Claimed picture 2, named after sampling, so counted as searched for: not certified "
         "(no sample is within tau); Holm's p 0.4000.",
     ]
@@ -251,4 +251,4 @@ def test_an_approximate_interval_is_never_quoted_as_exact():
 def test_whom_a_rate_speaks_of_is_quoted_with_it():
     drawn = replace(rich().rates[-4], population="the 100 groups with the most copies")
     [said] = [s for s in sentences(replace(rich(), rates=[drawn], drawn=None)) if "truncated" in s]
-    assert "95 % exact; of the 100 groups with the most copies)" in said
+    assert "95 % exact; of the 100 groups with the most copies, which says nothing of others)" in said
