@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from byrote.kernels import matching
 from byrote.kernels.matching import balance, matched_p, nearest_controls, separation
 from byrote.kernels.stats import conformal_p
 
@@ -90,3 +91,14 @@ def test_the_smallest_auc_shrinks_with_the_numbers_and_strata_of_one_side_are_le
     assert separation(x, picture, strata, seed=0, draws=19).pictures == 30
     strata[:50] = 9
     assert separation(x, picture, strata, seed=0) is None
+
+
+def test_the_smallest_auc_that_is_found_is_found_with_four_chances_in_five_over_strata_too():
+    """A score of its own in unequal strata: the standard deviation of its null is what `_spread` says."""
+    dice = np.random.default_rng(4)
+    strata = np.repeat([0, 1], [450, 52])
+    picture = np.concatenate([np.arange(450) < 50, np.arange(52) < 50])
+    null = [matching._auc(dice.normal(size=502), picture, strata) for _ in range(2_000)]
+    assert np.std(null) == pytest.approx(matching._spread(picture, strata), rel=0.06)
+    pooled = np.sqrt(503 / (12 * 100 * 402))
+    assert pooled < 0.85 * matching._spread(picture, strata)

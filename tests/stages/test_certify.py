@@ -1,7 +1,7 @@
 """Who is certified, on what ground, and what the audit could have shown."""
 
 from dataclasses import replace
-from math import inf
+from math import comb, inf
 
 import numpy as np
 import pytest
@@ -272,3 +272,35 @@ def test_findings_called_exact_are_false_no_more_often_than_alpha_though_copied_
     exact = sum(any(f.basis == "exact" for f in false(result, 0)) for result in results)
     assert stats.clopper_pearson(accused, 400, 0.98)[0] > FDR, "the bench must be able to see it"
     assert stats.clopper_pearson(exact, 400, 0.98)[0] <= FDR
+
+
+def test_a_claimed_picture_is_assumption_based_and_in_no_rate():
+    named = [replace(t, claimed=True) for t in pictures([0.01], family="asked")]
+    result = run([*named, *pictures([inf, inf, inf], copies=2), *controls([inf] * 100)])
+    found = next(f for f in result.findings if f.claimed)
+    assert found.certified
+    assert found.basis == "assumption-based"
+    within = [r for r in certify.rates(result.findings, fdr=FDR, closest=CLOSEST) if r.tier is None]
+    assert all((r.k, r.n) == (0, 3) for r in within)
+    assert result.at_all.pictures == 3
+
+
+def test_a_twin_that_brings_controls_only_leans_and_makes_nothing_exact():
+    named = [replace(t, twin=inf) for t in pictures([0.01] * 40)]
+    null = [replace(t, twin=0.01 if k < 20 else inf) for k, t in enumerate(controls([inf] * 60))]
+    result = run([*named, *null])
+    assert result.twin_leans == pytest.approx(comb(60, 20) / comb(100, 20))
+    assert {f.basis for f in result.findings} == {"assumption-based"}
+    fair = run([*named, *(replace(t, twin=inf) for t in null)])
+    assert fair.twin_leans == pytest.approx(1)
+    assert {f.basis for f in fair.findings} == {"exact"}
+    assert certify.twin_leans(pictures([0.01]), CLOSEST) is None
+
+
+def test_a_picture_beyond_all_controls_in_a_covariate_has_no_matched_p():
+    null = [replace(t, covariates=(float(k), 0.0, 0.0, 0.0)) for k, t in enumerate(controls([inf] * 100))]
+    two = zip(pictures([0.01, 0.02]), (50.0, 200.0), strict=True)
+    inside, outside = (replace(t, covariates=(x, 0.0, 0.0, 0.0)) for t, x in two)
+    found = {f.group: f.matched_p for f in run([inside, outside, *null], matched=20).findings}
+    assert found[inside.group] == pytest.approx(1 / 21)
+    assert found[outside.group] is None

@@ -1,5 +1,6 @@
 """Claims on single pictures: own p where named beforehand, Holm over everything searched where not."""
 
+from dataclasses import replace
 from math import inf
 
 import pytest
@@ -72,3 +73,22 @@ def test_what_the_twin_gives_too_is_no_copy():
 def test_a_claim_whose_group_is_not_tested_says_so():
     [one] = judged([Named("x", "now", True, None)], audit([0.05]))
     assert one.reason.startswith("not tested")
+
+
+def test_a_late_claim_pays_for_all_families_that_were_searched():
+    asked = [row("picture", k, t) for k, t in enumerate([0.05] + [0.6] * 4)] + [
+        row("control", k, 0.5) for k in range(999)
+    ]
+    others = [replace(row("picture", 100 + k, 0.6), family="unasked") for k in range(45)]
+    others += [replace(row("control", 2000 + k, 0.5), family="unasked") for k in range(50)]
+    [one] = judged(claims(False), certify([*asked, *others], fdr=FDR, closest=TAU).findings)
+    assert one.adjusted == pytest.approx(50 * one.p_value)
+
+
+def test_a_claim_rests_on_an_assumption_and_says_how_strong_a_difference_it_withstands():
+    [one] = judged(claims(True), audit([0.05], controls=99))
+    assert one.certified
+    assert (one.basis, one.copies) == ("assumption-based", 1)
+    assert one.sensitivity == pytest.approx(0.05 * 99 / 0.95)
+    [none] = judged(claims(True), audit([0.6], controls=99))
+    assert none.sensitivity is None
