@@ -81,6 +81,15 @@ def _paired(dice: Dice) -> bool:
     return bool(low <= 0.2 <= high)
 
 
+def _seen(dice: Dice) -> bool:
+    """Cover a chance that is told only because it came true at least once."""
+    k = 0
+    while not k:
+        k = int(dice.binomial(16, 0.05))
+    low, high = rates.seen_interval(k, 16, LEVEL)
+    return low <= 0.05 <= high
+
+
 def _finite(dice: Dice) -> bool:
     yes = int(dice.hypergeometric(30, 170, 40))
     low, high = review.finite_interval(review.Stratum(200, 40, yes), LEVEL)
@@ -121,6 +130,7 @@ EXACT: dict[str, Cover] = {
     "one-sided lower p 0.3 n 30": _share(lambda k, n: (rates.lower_bound(k, n), 1.0), 0.3, 30),
     "difference of two shares": _difference,
     "difference of paired shares": _paired,
+    "a chance of what was seen at least once": _seen,
     "copies in a finite stratum": _finite,
     "Horvitz-Thompson total": _total,
     "precision band at all ranks": _band,

@@ -11,6 +11,9 @@ HERE = Path(__file__).parent
 WORK = HERE / "work"
 COMMANDS = (
     ["cliques.py", "--save"],
+    ["null.py", "--save"],
+    ["power.py", "--save"],
+    ["twins.py", "--work", str(WORK / "twins"), "--save"],
     ["overhead.py", "--save"],
     ["parrot.py", "--save"],
     ["kill.py", "--save"],

@@ -163,7 +163,7 @@ def test_a_claim_is_told_by_number_and_never_by_name():
 def test_what_is_extrapolated_says_so_and_has_its_ends():
     [said] = [s for s in sentences(rich()) if "Chao1" in s]
     assert said.startswith("An extrapolation, not a measurement: 9 pictures")
-    assert "12 (9 to 31, approximate)" in said
+    assert "12 (9 to 31, approximate, and it leans low)" in said
     assert "%" not in said
 
 

@@ -70,7 +70,7 @@ def _unseen(e: Evidence) -> Iterator[str]:
         yield (
             f"{_unsure(e)}An extrapolation, not a measurement: {count(u.seen, 'picture')} came within \u03c4; Chao1 "
             f"puts all that these prompts would ever bring at {u.chao1:,.0f} ({u.low:,.0f} to {u.high:,.0f}, "
-            "approximate)."
+            "approximate, and it leans low)."
         )
 
 
