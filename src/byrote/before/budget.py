@@ -90,7 +90,7 @@ def words(told: Budget, root: Path) -> str:
         f"{told.samples:,} samples, {told.evaluations:,} denoiser evaluations",
     ]
     if told.seconds is not None and told.bytes is not None:
-        lines.append(f"about {told.seconds / 60:,.1f} minutes on one worker and {told.bytes / 2**20:,.0f} MiB on disk")
+        lines.append(f"about {_time(told.seconds)} on one worker and {told.bytes / 2**20:,.0f} MiB on disk")
     lines.append(_caught(told))
     if told.k_needed is None:
         return "\n".join([*lines, "nothing can be certified: pictures or controls are missing"])
@@ -117,3 +117,7 @@ def _bytes(tried: Trial, tiles: int) -> float:
     pixels = tried.width * tried.height
     blocks = generate.blocks_of(tried.height, tried.width, tiles)
     return tried.bytes + 3 * (pixels if pixels <= generate.SMALL else 0) + 3 * 4 * blocks**2
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.1f} seconds" if seconds < 90 else f"{seconds / 60:,.1f} minutes"
