@@ -38,7 +38,7 @@ def test_no_rows_are_a_part_too(store):
 
 
 def test_any_text_that_is_utf8_survives(store):
-    rows = [Unreadable("picture", "/x", "a\x00b\u202e\U0001f600.png", "line\nbreak", "why", -1, 2**62)]
+    rows = [Unreadable("picture", "/x", "a\x00b\u202e\U0001f600.png", ("line\nbreak",), "why", -1, 2**62)]
     recipe = Recipe.of("pictures", {})
     store.write(recipe, "00000", rows, Unreadable)
     assert store.read(Unreadable, recipe, "00000") == rows

@@ -91,7 +91,7 @@ class Corpus:
 
         Where the sources lie is not in it, so that a corpus that is made again elsewhere has the same.
         """
-        rows = sorted(json.dumps([p.side, p.digest, p.where, p.caption]) for p in self.pictures)
+        rows = sorted(json.dumps([p.side, p.digest, p.where, p.captions]) for p in self.pictures)
         return "sha256:" + hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
     @cached_property

@@ -22,17 +22,26 @@ DRAWN: tuple[Stratum, ...] = ("top", "random", "control")
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A file of the training set (`side` "picture") or of the held-out set ("control"); a row a file."""
+    """A file of the training set (`side` "picture") or of the held-out set ("control"); a row a file.
+
+    `captions` are all that it was given, in their order; `size` is that of its bytes, `modified` the time of change of
+    the file that holds it (ns).
+    """
 
     side: Side
     source: str
     where: str
-    caption: str | None
+    captions: tuple[str, ...]
     digest: str
     width: int
     height: int
     size: int
     modified: int
+
+    @property
+    def caption(self) -> str | None:
+        """Return the first caption, or None."""
+        return next(iter(self.captions), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +51,7 @@ class Unreadable:
     side: Side
     source: str
     where: str
-    caption: str | None
+    captions: tuple[str, ...]
     reason: str
     size: int
     modified: int

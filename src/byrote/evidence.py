@@ -99,7 +99,7 @@ class _Show:
     def __call__(self, row: Finding) -> report.Shown:
         """Return what a reader needs to judge a finding."""
         rows = self._pictures[row.side, row.digest]
-        captions = [picture.caption for picture in rows if picture.caption is not None]
+        captions = [caption for picture in rows for caption in picture.captions]
         near = sorted(self._matches[row.group], key=statistic)
         closest = self._audit.plan.certify.closest
         within = [m for m in near if statistic(m) <= closest or m.sample == row.sample]
@@ -265,7 +265,7 @@ def _skipped(audit: Audit) -> Iterator[report.Skipped]:
     corpus = audit.corpus
     for reason, n in sorted(Counter(row.reason for row in corpus.unreadable).items()):
         yield report.Skipped("unreadable files", reason, n)
-    silent = sum(picture.caption is None for picture in corpus.pictures)
+    silent = sum(not picture.captions for picture in corpus.pictures)
     if silent:
         yield report.Skipped("pictures without a caption", "tested, but not asked for", silent)
     for side, what in (("picture", "groups of pictures"), ("control", "groups of controls")):

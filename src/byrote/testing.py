@@ -49,7 +49,7 @@ def check_source(source: Source) -> None:
         data = source.read(entry.where)
         _must(isinstance(data, bytes), f"{entry.where!r} must be read as bytes, not {type(data).__name__}")
         _must(data == source.read(entry.where), f"{entry.where!r} must be read alike twice")
-        _must(len(data) == entry.size, f"{entry.where!r} is listed with {entry.size} bytes and has {len(data)}")
+        _must(entry.size in (-1, len(data)), f"{entry.where!r} is listed with {entry.size} bytes and has {len(data)}")
     with _raising(OSError, "reading what is not there must raise OSError"):
         source.read("no such file, surely")
 
@@ -128,8 +128,9 @@ def _check_round_trip(model: Model, made: Sequence[RGB]) -> None:
 
 def _check_listed(entry: Listed) -> None:
     _must(isinstance(entry.where, str) and bool(entry.where), f"`where` must be a text, not {entry.where!r}")
-    caption = entry.caption
-    _must(caption is None or isinstance(caption, str), f"the caption of {entry.where!r} must be a text or None")
+    said = entry.captions
+    texts = isinstance(said, tuple) and all(isinstance(one, str) and one for one in said)
+    _must(texts, f"the captions of {entry.where!r} must be a tuple of texts that are not empty, not {said!r}")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ PLAN = PromptsPlan(top=2, random=3, controls=4, seed=1)
 def world(pictures=12, controls=10):
     groups = [Group(f"p{k:02d}", f"p{k:02d}", "picture", 1 + k % 5, False) for k in range(pictures)]
     groups += [Group(f"c{k:02d}", f"c{k:02d}", "control", 1, False) for k in range(controls)]
-    rows = [Picture(g.side, "s", g.digest, f"caption of {g.digest}, in red", g.digest, 8, 8, 1, 1) for g in groups]
+    rows = [Picture(g.side, "s", g.digest, (f"caption of {g.digest}, in red",), g.digest, 8, 8, 1, 1) for g in groups]
     return groups, rows
 
 
@@ -39,7 +39,7 @@ def test_a_claimed_picture_is_asked_in_any_case_and_once():
 def test_a_claimed_member_of_a_group_is_the_one_that_is_asked():
     groups, rows = world()
     groups.append(Group("p00", "p00b", "picture", 1, False))
-    rows.append(replace(rows[0], digest="p00b", where="p00b", caption="another caption"))
+    rows.append(replace(rows[0], digest="p00b", where="p00b", captions=("another caption",)))
     for member in ("p00", "p00b"):
         found = draw(groups, rows, Wanted(PLAN, claims=(member,)))
         assert [row.digest for row in found if row.group == "p00"] == [member]

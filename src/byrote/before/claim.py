@@ -84,7 +84,7 @@ def _why_not_asked(audit: Audit, digest: str, *, named: bool) -> str:
         return "" if group in {p.group for p in audit.prompts} else "its caption was not asked: it is only searched for"
     rows = (row for row in audit.corpus.pictures if row.side == "picture" and row.digest == digest)
     return (
-        "" if any(row.caption is not None for row in rows) else "it has no caption to ask by: it is only searched for"
+        "" if any(row.captions for row in rows) else "it has no caption to ask by: it is only searched for"
     )
 
 

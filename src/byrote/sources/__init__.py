@@ -8,12 +8,20 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A file that may be a picture: its place in the source, caption, size in bytes and time of change (ns)."""
+    """A file that may be a picture: its place in the source, its captions, size in bytes and time of change (ns).
+
+    `size` is -1 where it is not known without reading all (a row of a table), or where the file is not there.
+    """
 
     where: str
-    caption: str | None
+    captions: tuple[str, ...]
     size: int
     modified: int
+
+    @property
+    def caption(self) -> str | None:
+        """Return the first caption, or None."""
+        return next(iter(self.captions), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,8 @@ class Folder:
 
     def _listed(self, file: str, sidecar: str | None, caption: str | None) -> Listed:
         size, modified = self._measured(file)
-        return Listed(_shown(file), self._sidecar(sidecar) if sidecar else caption, size, modified)
+        said = self._sidecar(sidecar) if sidecar else caption
+        return Listed(_shown(file), () if said is None else (said,), size, modified)
 
     def _measured(self, file: str) -> tuple[int, int]:
         """Return size and time of change of what would be read, or of the link itself where it may not be followed."""

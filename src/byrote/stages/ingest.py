@@ -72,7 +72,7 @@ def _picture(named: Named, item: Listed, image: RGB) -> Picture:
         side=named.side,
         source=named.uri,
         where=item.where,
-        caption=item.caption,
+        captions=item.captions,
         digest=images.digest(image),
         width=width,
         height=height,
@@ -83,8 +83,8 @@ def _picture(named: Named, item: Listed, image: RGB) -> Picture:
 
 def _unreadable(named: Named, item: Listed, error: Exception) -> Unreadable:
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-    return Unreadable(named.side, named.uri, item.where, item.caption, reason, item.size, item.modified)
+    return Unreadable(named.side, named.uri, item.where, item.captions, reason, item.size, item.modified)
 
 
 def _same(row: Picture | Unreadable | None, item: Listed) -> bool:
-    return row is not None and (row.size, row.modified, row.caption) == (item.size, item.modified, item.caption)
+    return row is not None and (row.size, row.modified, row.captions) == (item.size, item.modified, item.captions)

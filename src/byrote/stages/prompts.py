@@ -141,8 +141,7 @@ def _free(number: int, rung: Rung, text: str | None) -> Prompt:
 def _candidates(groups: Iterable[Group], pictures: Iterable[Picture]) -> list[_Candidate]:
     captions: dict[tuple[Side, str], list[str]] = defaultdict(list)
     for picture in pictures:
-        if picture.caption is not None:
-            captions[picture.side, picture.digest].append(picture.caption)
+        captions[picture.side, picture.digest] += picture.captions
     members: dict[tuple[str, Side, int], list[tuple[str, str]]] = defaultdict(list)
     for row in groups:
         if not row.set_aside:
