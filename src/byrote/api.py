@@ -1,22 +1,31 @@
 """What a Python program calls: index pictures, run an audit, look at what it found."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from byrote import descriptors
 from byrote.audit import Audit
 from byrote.chain import run as run_audit
+from byrote.corpora import check as check_corpora
+from byrote.corpora import described, export
+from byrote.corpora import merge as merge_corpora
+from byrote.corpora import remove as remove_corpora
+from byrote.corpora import summary as summary_corpora
+from byrote.corpora.check import Checked
+from byrote.corpora.summary import Summary
 from byrote.corpus import Corpus, Named
-from byrote.domain import Finding
+from byrote.domain import Finding, Group
 from byrote.engine.local import engine
 from byrote.errors import Incomplete
-from byrote.plan import STAGES
-from byrote.stages import Desk, Progress, ingest
-from byrote.store import sweep
+from byrote.plan import STAGES, CorpusPlan
+from byrote.stages import Desk, Failed, Progress, dedupe, ingest
+from byrote.store import Store, sweep
 
 Place = str | PathLike[str]
 
@@ -53,19 +62,26 @@ def index(
     *sources: Place,
     corpus: Place,
     held_out: Place | Iterable[Place] = (),
+    hashes: Place | None = None,
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> Corpus:
-    """Add pictures, and controls that no model was trained on, to a corpus. Raises ByroteError; Incomplete."""
+    """Add pictures, and controls that no model was trained on, to a corpus. Raises ByroteError; Incomplete.
+
+    `hashes` names a list of MD5 and PDQ hashes: what it hits is not indexed, only counted, from then on.
+    """
     aside = [held_out] if isinstance(held_out, (str, PathLike)) else list(held_out)
     named = [Named("picture", str(source)) for source in sources] + [Named("control", str(source)) for source in aside]
     target = Corpus(Path(corpus))
     with target.store.locked():
         sweep(target.root)
+        listed = ingest.screen(target, None if hashes is None else Path(hashes))
         ingest.name(target, named)
+        remove_corpora.clean(target)
+        target = Corpus(target.root)
         workers = engine(jobs)
         try:
-            failed = ingest.run(Desk(target.store, workers, progress or silent), target)
+            failed = ingest.run(Desk(target.store, workers, progress or silent), target, listed)
         finally:
             workers.close()
     if failed:
@@ -89,6 +105,117 @@ def run(
         raise ValueError(f"until is {until!r}; it takes one of {', '.join(STAGES)}")
     run_audit(Path(folder), until=until, jobs=jobs, progress=progress or silent, tell=tell)
     return Result(Path(folder))
+
+
+def duplicates(
+    corpus: Place,
+    plan: CorpusPlan | None = None,
+    *,
+    out: Place | None = None,
+    pairs: Place | None = None,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Find near-duplicates and count them; write every file with its group to `out`, every near pair to `pairs`.
+
+    Files end in .csv or .parquet. Pairs are measured once; other thresholds only draw groups anew. Raises ByroteError.
+    """
+    target, plan = Corpus.at(Path(corpus)), plan or CorpusPlan()
+    with _at_work(target.root, target.store, jobs, progress) as desk:
+        failed = dedupe.run(desk, target, plan)
+    _whole(target.root, failed)
+    groups = target.store.read_all(Group, dedupe.recipe(target, plan))
+    rows = export.rows(target, groups)
+    near = export.near(target, [pair for pair in dedupe.measured(target, plan) if dedupe.alike(pair, plan)])
+    if out is not None:
+        export.write(Path(out), rows, export.Row)
+    if pairs is not None:
+        export.write(Path(pairs), near, export.Near)
+    counts = {row.group: row.files for row in rows}
+    return {
+        "files": len(rows),
+        "groups": len(counts),
+        "duplicated": sum(n > 1 for n in counts.values()),
+        "spare": len(rows) - len(counts),
+        "pairs": len(near),
+    }
+
+
+def check(
+    images: Sequence[Place],
+    corpus: Place,
+    plan: CorpusPlan | None = None,
+    *,
+    show: int = 5,
+    progress: Progress | None = None,
+) -> list[Checked]:
+    """Look for images among the pictures of a corpus. Raises ByroteError."""
+    target = Corpus.at(Path(corpus))
+    files = [Path(image) for image in images]
+    return check_corpora.check(target, files, plan or CorpusPlan(), progress or silent, show=show)
+
+
+def summary(corpus: Place, plan: CorpusPlan | None = None) -> tuple[Corpus, Summary]:
+    """Open a corpus and sum it up. Raises ByroteError."""
+    target = Corpus.at(Path(corpus))
+    return target, summary_corpora.summary(target, plan or CorpusPlan(), None)
+
+
+def describe(corpus: Place, descriptor: str, *, jobs: int = 1, progress: Progress | None = None) -> dict[str, Any]:
+    """Describe the pictures of a corpus by `descriptor`, a URI. Raises ByroteError."""
+    target = Corpus.at(Path(corpus))
+    with _at_work(target.root, target.store, jobs, progress) as desk:
+        failed = described.run(desk, target, descriptor)
+    _whole(target.root, failed)
+    made = described.recipe(descriptors.open(descriptor))
+    known = [row.known for row in target.store.read_all(described.Described, made)]
+    return {"descriptor": descriptors.open(descriptor).name, "described": sum(known), "gone": len(known) - sum(known)}
+
+
+def remove(
+    corpus: Place, pictures: Sequence[Place] = (), *, sources: Sequence[str] = (), alike: bool = False
+) -> dict[str, Any]:
+    """Take pictures (files or digests) and sources out of a corpus. Raises ByroteError; nothing is removed then.
+
+    With `alike` near-duplicates go too: those that `check` calls so.
+    """
+    target = Corpus.at(Path(corpus))
+    files = [Path(one) for one in pictures if not str(one).startswith("sha256:")]
+    digests = [str(one) for one in pictures if str(one).startswith("sha256:")]
+    with target.store.locked():
+        digests += remove_corpora.named(target, files, alike=alike)
+        done = [remove_corpora.pictures(target, digests)] if digests else []
+        done += [remove_corpora.source(Corpus(target.root), uri) for uri in sources]
+    return {
+        "files": sum(one.files for one in done),
+        "parts": sum(one.parts for one in done),
+        "derived": sorted({name for one in done for name in one.derived}),
+    }
+
+
+def merge(corpus: Place, other: Place, *, progress: Progress | None = None) -> int:
+    """Bring the pictures of another corpus into one, and return how many files. Raises ByroteError."""
+    target, source = Corpus(Path(corpus)), Corpus.at(Path(other))
+    with target.store.locked():
+        sweep(target.root)
+        return merge_corpora.merge(target, source, progress or silent)
+
+
+@contextmanager
+def _at_work(root: Path, store: Store, jobs: int, progress: Progress | None) -> Iterator[Desk]:
+    """Hold a corpus, and give a desk to work at."""
+    with store.locked():
+        sweep(root)
+        workers = engine(jobs)
+        try:
+            yield Desk(store, workers, progress or silent)
+        finally:
+            workers.close()
+
+
+def _whole(root: Path, failed: Sequence[Failed]) -> None:
+    if failed:
+        raise Incomplete(f"{root}: {len(failed)} parts failed after retries: {failed[0].reason}; run it again")
 
 
 def silent(stage: str, done: int, total: int, unit: str) -> None:

@@ -58,6 +58,26 @@ class Unreadable:
 
 
 @dataclass(frozen=True, slots=True)
+class Pair:
+    """Two distinct pictures that may be near-duplicates. `a` holds what `b` shows.
+
+    `rms` is the distance of their central squares at 64 x 64 as they stand (null: farther than what is kept, or a
+    source is gone). `evidence` (log-odds) speaks for a copy where `b`, turned by `turn` (0 to 7; docs/formats.md),
+    shows the window of `a` with these shares of its edges; null where nothing like it was found.
+    """
+
+    a: str
+    b: str
+    rms: float | None
+    evidence: float | None
+    turn: int
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """A member (a distinct digest) of a group of near-duplicates. `group` is the group's smallest digest.
 

@@ -4,6 +4,7 @@
     ├── PlanError               audit.toml: an unknown key, a bad value
     ├── CorpusError             a source or a corpus that cannot be read, or is not there
     ├── ModelError              a model URI that cannot be opened, or a part of it missing
+    ├── DescriptorError         a descriptor or a list of hashes that cannot be opened, or weights that are missing
     ├── StoreError              a folder that cannot be written, a full disk, a part that is damaged
     ├── Busy                    another run holds the folder
     └── Incomplete              parts that are missing or failed after retries: exit 3
@@ -32,6 +33,10 @@ class CorpusError(ByroteError):
 
 class ModelError(ByroteError):
     """A model that cannot be opened."""
+
+
+class DescriptorError(ByroteError):
+    """A descriptor or a list of hashes that cannot be opened, or whose weights are missing or broken."""
 
 
 class StoreError(ByroteError):

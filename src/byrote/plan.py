@@ -35,8 +35,12 @@ class CorpusPlan:
 
     path: str = _knob("", "folder made by `byrote index`")
     near: float = _knob(
-        0.05, "near-duplicates: largest RMS distance at 64 x 64; JPEG quality 50 alone moves a photo by .023", 0, 1
+        0.05, "near-duplicates: largest RMS distance at 64 x 64; JPEG quality 50 alone moves a photo by .023", 0, 0.1
     )
+    alike: float = _knob(
+        3.0, "and those moved, turned or cropped: least evidence (log-odds) that one shows the other", -4
+    )
+    crop: float = _knob(0.8, "smallest share of an edge that a cropped copy keeps; 1 looks for no crops", 0.8, 1)
 
 
 @dataclass(frozen=True, slots=True)

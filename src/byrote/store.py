@@ -78,6 +78,12 @@ class Store:
         arrays: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
         """Write a part whole or not at all. Raises StoreError where the folder or the disk refuses."""
+        self.write_table(recipe, part, _table(records, kind), arrays)
+
+    def write_table(
+        self, recipe: Recipe, part: str, rows: pa.Table, arrays: Mapping[str, NDArray[Any]] | None = None
+    ) -> None:
+        """Do the same with rows that are columns already."""
         folder = self.folder(recipe)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -85,18 +91,29 @@ class Store:
                 replace_file(folder / "recipe.json", (recipe.content + "\n").encode())
             for name, array in (arrays or {}).items():
                 replace_file(folder / f"{part}.{name}.npy", _npy(array))
-            replace_file(folder / f"{part}.parquet", _parquet(records, kind))
+            replace_file(folder / f"{part}.parquet", _parquet(rows))
         except OSError as error:
             raise StoreError(f"{folder}: cannot write part {part}: {error.strerror or error}") from error
 
     def read(self, kind: type[Record], recipe: Recipe, part: str) -> list[Record]:
         """Read the rows of one part. Raises StoreError where it is damaged or missing."""
+        return [_record(kind, row) for row in self.table(kind, recipe, part).to_pylist()]
+
+    def table(self, kind: type, recipe: Recipe, part: str) -> pa.Table:
+        """Read the rows of one part as columns. Raises StoreError where it is damaged or missing."""
         path = self.folder(recipe) / f"{part}.parquet"
         try:
-            rows = pq.read_table(path, schema=_schema(cast(Hashable, kind)), memory_map=True).to_pylist()
+            return pq.read_table(path, schema=schema(cast(Hashable, kind)), memory_map=True)
         except (OSError, pa.ArrowException) as error:
             raise StoreError(f"{path}: damaged or missing ({_first_line(error)}); delete it and run again") from error
-        return [_record(kind, row) for row in rows]
+
+    def rows(self, recipe: Recipe, part: str) -> int:
+        """Return how many rows a part has. Raises StoreError where it is damaged or missing."""
+        path = self.folder(recipe) / f"{part}.parquet"
+        try:
+            return int(pq.read_metadata(path).num_rows)
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(f"{path}: damaged or missing ({_first_line(error)}); delete it and run again") from error
 
     def read_all(self, kind: type[Record], recipe: Recipe) -> list[Record]:
         """Read the rows of all parts, in order."""
@@ -195,7 +212,8 @@ def versions() -> dict[str, str]:
 
 
 @cache
-def _schema(kind: Hashable) -> pa.Schema:
+def schema(kind: Hashable) -> pa.Schema:
+    """Return the columns of a record's table."""
     hints = typing.get_type_hints(kind)
     return pa.schema([_field(field.name, hints[field.name]) for field in fields(cast(Any, kind))])
 
@@ -215,11 +233,15 @@ def _record(kind: type[Record], row: Json) -> Record:
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in row.items()})
 
 
-def _parquet(records: Sequence[Any], kind: type) -> bytes:
-    schema = _schema(kind)
-    columns = [pa.array([getattr(r, name) for r in records], schema.field(name).type) for name in schema.names]
+def _table(records: Sequence[Any], kind: type) -> pa.Table:
+    names = schema(kind)
+    columns = [pa.array([getattr(r, name) for r in records], names.field(name).type) for name in names.names]
+    return pa.Table.from_arrays(columns, schema=names)
+
+
+def _parquet(rows: pa.Table) -> bytes:
     sink = io.BytesIO()
-    pq.write_table(pa.Table.from_arrays(columns, schema=schema), sink, compression="zstd", row_group_size=ROW_GROUP)
+    pq.write_table(rows, sink, compression="zstd", row_group_size=ROW_GROUP)
     return sink.getvalue()
 
 

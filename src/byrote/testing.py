@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
+from numpy.typing import NDArray
 
 from byrote.descriptors import Descriptor
 from byrote.domain import RGB
 from byrote.models import Model, Request
 from byrote.sources import Listed, Source
+from byrote.sources import open as open_source
 
 SEEDS = (0, 1, 2**63 - 1)
 
@@ -38,25 +40,33 @@ def check_model(model: Model, prompts: Sequence[str | None]) -> None:
 
 
 def check_source(source: Source) -> None:
-    """Check that the files are listed and read alike twice, sorted by `where` and each once."""
+    """Check that the files are listed and read alike twice, sorted by `where`, each once, and so by its `uri` anew.
+
+    A file that cannot be read must raise OSError with a reason of one line.
+    """
     listed = list(source.list())
     _must(isinstance(source.uri, str) and bool(source.uri), f"uri must be a text, not {source.uri!r}")
     _must(listed == list(source.list()), "the files must be listed alike twice")
     wheres = [entry.where for entry in listed]
     _must(wheres == sorted(set(wheres)), "the files must be sorted by `where`, each once")
-    for entry in listed:
-        _check_listed(entry)
-        data = source.read(entry.where)
-        _must(isinstance(data, bytes), f"{entry.where!r} must be read as bytes, not {type(data).__name__}")
-        _must(data == source.read(entry.where), f"{entry.where!r} must be read alike twice")
-        _must(entry.size in (-1, len(data)), f"{entry.where!r} is listed with {entry.size} bytes and has {len(data)}")
+    held = [_read(source, entry) for entry in listed]
+    for entry, data in zip(reversed(listed), reversed(held), strict=True):
+        _must(data == _read(source, entry), f"{entry.where!r} must be read alike twice, in any order")
+    again = open_source(source.uri)
+    _must(held == [_read(again, entry) for entry in listed], f"{source.uri!r}, opened anew, must be read alike")
+    _must(listed == list(again.list()), f"{source.uri!r}, opened anew, must be listed alike")
     with _raising(OSError, "reading what is not there must raise OSError"):
         source.read("no such file, surely")
 
 
 def check_descriptor(descriptor: Descriptor, images: Sequence[RGB]) -> None:
-    """Check that a vector depends on its own image only. Wants two different images at least."""
-    _must(isinstance(descriptor.name, str) and bool(descriptor.name), "name must be a text that is not empty")
+    """Check that a vector depends on its own image only, and that metric and threshold fit together.
+
+    Wants two different images at least. Vectors of float32 may differ by 1e-5 in another order or alone, because sums
+    depend on the batch; bytes may not.
+    """
+    name = descriptor.name
+    _must(isinstance(name, str) and bool(name), "name must be a text that is not empty")
     vectors = descriptor.describe(images)
     _must(
         vectors.shape == (len(images), descriptor.dimensions),
@@ -65,12 +75,45 @@ def check_descriptor(descriptor: Descriptor, images: Sequence[RGB]) -> None:
     _must(vectors.dtype in (np.uint8, np.float32), f"vectors must be uint8 or float32, not {vectors.dtype}")
     _must(bool(np.isfinite(vectors).all()), "vectors must be finite")
     _must(np.array_equal(vectors, descriptor.describe(images)), "vectors must be alike when described again")
-    _must(np.array_equal(vectors[::-1], descriptor.describe(images[::-1])), "vectors must not depend on the order")
+    _must(_near(vectors[::-1], descriptor.describe(images[::-1])), "vectors must not depend on the order")
     alone = np.concatenate([descriptor.describe([image]) for image in images])
-    _must(np.array_equal(vectors, alone), "an image's vector must not depend on the other images")
+    _must(_near(vectors, alone), "an image's vector must not depend on the other images")
     _must(len(np.unique(vectors, axis=0)) > 1, "images that differ must not all have one vector")
     none = descriptor.describe([])
     _must(none.shape == (0, descriptor.dimensions), f"no images must give no rows, not {list(none.shape)}")
+    _must(descriptor.name == name, "name must not change after images were described")
+    _check_metric(descriptor, vectors)
+    _check_threshold(descriptor)
+
+
+def _check_metric(descriptor: Descriptor, vectors: NDArray[np.uint8] | NDArray[np.float32]) -> None:
+    metric, floats = descriptor.metric, vectors.dtype == np.float32
+    _must(metric in ("rms", "hamming", "cosine"), f"metric must be rms, hamming or cosine, not {metric!r}")
+    _must(floats == (metric == "cosine"), f"vectors of metric {metric} must not be {vectors.dtype}")
+    if metric == "cosine":
+        lengths = np.linalg.norm(vectors, axis=1)
+        _must(
+            bool(np.allclose(lengths, 1, atol=1e-4)), f"vectors to compare by cosine must have length 1, not {lengths}"
+        )
+    if metric == "hamming":
+        _must(
+            descriptor.dimensions == 33, f"hashes must have 32 bytes and a quality, not {descriptor.dimensions} bytes"
+        )
+        _must(int(vectors[:, -1].max()) <= 100, "the quality, a hash's last byte, must be at most 100")
+
+
+def _check_threshold(descriptor: Descriptor) -> None:
+    threshold = descriptor.threshold
+    if threshold is None:
+        return
+    _must(bool(threshold.says), "a threshold must say where it comes from")
+    low, high = {"rms": (0, 1), "hamming": (0, 256), "cosine": (-1, 1)}[descriptor.metric]
+    told = f"a threshold by {descriptor.metric} must lie between {low} and {high}, not {threshold.value}"
+    _must(low <= threshold.value <= high, told)
+
+
+def _near(a: NDArray[np.uint8] | NDArray[np.float32], b: NDArray[np.uint8] | NDArray[np.float32]) -> bool:
+    return np.array_equal(a, b) if a.dtype == np.uint8 else np.allclose(a, b, rtol=0, atol=1e-5)
 
 
 def _check_attributes(model: Model) -> None:
@@ -131,6 +174,19 @@ def _check_listed(entry: Listed) -> None:
     said = entry.captions
     texts = isinstance(said, tuple) and all(isinstance(one, str) and one for one in said)
     _must(texts, f"the captions of {entry.where!r} must be a tuple of texts that are not empty, not {said!r}")
+
+
+def _read(source: Source, entry: Listed) -> bytes | str:
+    """Return the bytes of a file, or the reason why it has none."""
+    _check_listed(entry)
+    try:
+        data = source.read(entry.where)
+    except OSError as error:
+        _must(len(str(error).splitlines()) == 1, f"{entry.where!r}: a reason must be one line, not {str(error)!r}")
+        return str(error)
+    _must(isinstance(data, bytes), f"{entry.where!r} must be read as bytes, not {type(data).__name__}")
+    _must(entry.size in (-1, len(data)), f"{entry.where!r} is listed with {entry.size} bytes and has {len(data)}")
+    return data
 
 
 @contextmanager

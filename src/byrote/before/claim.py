@@ -83,9 +83,7 @@ def _why_not_asked(audit: Audit, digest: str, *, named: bool) -> str:
         group = next(row.group for row in audit.groups if row.digest == digest)
         return "" if group in {p.group for p in audit.prompts} else "its caption was not asked: it is only searched for"
     rows = (row for row in audit.corpus.pictures if row.side == "picture" and row.digest == digest)
-    return (
-        "" if any(row.captions for row in rows) else "it has no caption to ask by: it is only searched for"
-    )
+    return "" if any(row.captions for row in rows) else "it has no caption to ask by: it is only searched for"
 
 
 def _decoded(file: Path) -> RGB:

@@ -8,7 +8,7 @@ from byrote.descriptors.thumbnail import Thumbnail
 from byrote.domain import RGB
 from byrote.kernels.distance import paired_rms
 from byrote.kernels.search import Nearest
-from byrote.stages.dedupe import SIDE
+from byrote.stages.near import FINE
 
 CANDIDATES = 10
 """Nearest by thumbnail that are looked at pixel by pixel: ours."""
@@ -39,5 +39,5 @@ class Neighbours:
         other = self._corpus.pixels(digest)
         if other is None:
             return np.inf
-        a, b = (images.fit(each, SIDE, SIDE)[None] for each in (image, other))
+        a, b = (images.fit(each, FINE, FINE)[None] for each in (image, other))
         return float(paired_rms(a, b)[0])

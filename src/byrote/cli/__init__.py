@@ -9,10 +9,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from byrote.cli import after, audits, before, canaries, demo, review, seals
+from byrote.cli import after, audits, before, canaries, corpora, demo, review, seals
 from byrote.errors import ByroteError
 
-FAMILIES = (demo, audits, before, canaries, review, after, seals)
+FAMILIES = (demo, audits, corpora, before, canaries, review, after, seals)
 
 
 class _Parser(argparse.ArgumentParser):

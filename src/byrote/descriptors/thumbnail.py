@@ -1,11 +1,14 @@
 """The weightless descriptor: the picture itself, very small."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from byrote.descriptors import Metric, Threshold
 from byrote.domain import RGB
+from byrote.errors import DescriptorError
 from byrote.images import fit
 
 
@@ -15,6 +18,9 @@ class Thumbnail:
     A picture is cropped to its central square, not squashed: square samples come from models that were trained on
     square crops, so that a squashed picture would meet no sample of itself. One trained off-centre may be missed.
     """
+
+    metric: Metric = "rms"
+    threshold: Threshold | None = None
 
     def __init__(self, side: int = 32) -> None:
         if side < 1:
@@ -29,3 +35,12 @@ class Thumbnail:
         for row, image in zip(vectors, images, strict=True):
             row[:] = fit(image, self.side, self.side).reshape(-1)
         return vectors
+
+
+def opened(rest: str, device: str, relative_to: Path) -> Thumbnail:
+    """Return thumbnails of the side that follows the kind, or of 32. Raises DescriptorError."""
+    if not rest:
+        return Thumbnail()
+    if not (rest.isascii() and rest.isdigit() and 1 <= int(rest) <= 256):
+        raise DescriptorError(f"descriptor 'thumbnail:{rest}': the side is a whole number from 1 to 256")
+    return Thumbnail(int(rest))

@@ -7,36 +7,39 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from byrote import images
 from byrote.corpus import Corpus
-from byrote.domain import RGB, Group, Side
+from byrote.domain import Group, Pair, Side
 from byrote.engine import Part
 from byrote.kernels.components import components
-from byrote.kernels.distance import paired_rms
-from byrote.kernels.search import within
 from byrote.plan import CorpusPlan
-from byrote.stages import Desk, Failed
+from byrote.stages import Desk, Failed, near
+from byrote.stages.near import Look
 from byrote.store import Recipe
-
-SIDE = 64
-_CHUNK = 1024
 
 
 def recipe(corpus: Corpus, plan: CorpusPlan) -> Recipe:
     """Return the recipe of the groups."""
-    return Recipe.of("groups", {"corpus": corpus.digest, "near": plan.near, "side": SIDE})
+    about = {"pairs": _look(corpus, plan).pairs.digest, "near": plan.near, "alike": plan.alike}
+    return Recipe.of("groups", about)
 
 
 def run(desk: Desk, corpus: Corpus, plan: CorpusPlan) -> list[Failed]:
-    """Group all pictures of the corpus, both sides, in its own folder."""
-    items = len(corpus.by_digest)
-    return desk.fill(recipe(corpus, plan), Dedupe(corpus.root, plan), [Part("00000", items=items)], "pictures")
+    """Group all pictures of the corpus, both sides, in its own folder; pairs are measured where they are not yet."""
+    made = recipe(corpus, plan)
+    if not desk.store.parts(made) and (failed := near.run(desk, corpus, plan.crop)):
+        return failed
+    return desk.fill(made, Dedupe(corpus.root, plan), [Part("00000", items=len(corpus.distinct))], "pictures")
+
+
+def _look(corpus: Corpus, plan: CorpusPlan) -> Look:
+    return Look(corpus.root, corpus.digest, plan.crop)
 
 
 @dataclass(frozen=True, slots=True)
 class Dedupe:
-    """Compare every two distinct pictures, and write a row for each."""
+    """Draw the line through the pairs, and write a row for each distinct picture."""
 
     root: Path
     plan: CorpusPlan
@@ -44,11 +47,28 @@ class Dedupe:
     def __call__(self, part: Part) -> None:
         """Do the one part."""
         corpus = Corpus(self.root)
-        digests = sorted(corpus.by_digest)
-        pairs = _near(corpus, digests, self.plan.near)
-        labels = components(len(digests), pairs)
-        rows = list(grouped(digests, [int(label) for label in labels], _rows_of_a_side(corpus)))
+        pairs = [row for row in measured(corpus, self.plan) if alike(row, self.plan)]
+        labels = components(len(corpus.distinct), numbered(corpus.distinct, pairs))
+        rows = grouped(corpus.distinct, [int(label) for label in labels], _rows_of_a_side(corpus))
         corpus.store.write(recipe(corpus, self.plan), part.name, rows, Group)
+
+
+def measured(corpus: Corpus, plan: CorpusPlan) -> list[Pair]:
+    """Return the measured pairs; none where the corpus was not searched."""
+    return corpus.store.read_all(Pair, _look(corpus, plan).pairs)
+
+
+def alike(pair: Pair, plan: CorpusPlan) -> bool:
+    """Say whether the plan calls two pictures near-duplicates."""
+    if pair.rms is not None and pair.rms <= plan.near:
+        return True
+    return pair.evidence is not None and pair.evidence >= plan.alike
+
+
+def numbered(digests: Sequence[str], pairs: Sequence[Pair]) -> NDArray[np.int64]:
+    """Return the pairs as places in a list of digests, int64 [p, 2]."""
+    place = {digest: k for k, digest in enumerate(digests)}
+    return np.array([(place[row.a], place[row.b]) for row in pairs], np.int64).reshape(-1, 2)
 
 
 def grouped(digests: Sequence[str], labels: Sequence[int], rows: Mapping[tuple[Side, str], int]) -> Sequence[Group]:
@@ -71,26 +91,5 @@ def grouped(digests: Sequence[str], labels: Sequence[int], rows: Mapping[tuple[S
 
 
 def _rows_of_a_side(corpus: Corpus) -> Counter[tuple[Side, str]]:
-    return Counter((row.side, row.digest) for row in corpus.pictures)
-
-
-def _near(corpus: Corpus, digests: Sequence[str], near: float) -> np.ndarray:
-    """Return the pairs whose thumbnails are near and whose pixels are too: int64 [p, 2]."""
-    candidates = within(corpus.vectors(digests), near)
-    seen: dict[int, RGB | None] = {}
-
-    def pixels(k: int) -> RGB | None:
-        if k not in seen:
-            image = corpus.pixels(digests[k])
-            seen[k] = None if image is None else images.fit(image, SIDE, SIDE)
-        return seen[k]
-
-    kept: list[tuple[int, int]] = []
-    for k in range(0, len(candidates), _CHUNK):
-        chunk = [(int(i), int(j)) for i, j in candidates[k : k + _CHUNK]]
-        both = [(pair, pixels(pair[0]), pixels(pair[1])) for pair in chunk]
-        there = [(pair, a, b) for pair, a, b in both if a is not None and b is not None]
-        if there:
-            distances = paired_rms(np.stack([a for _, a, _ in there]), np.stack([b for *_, b in there]))
-            kept += [pair for (pair, _, _), d in zip(there, distances, strict=True) if d <= near]
-    return np.array(kept, np.int64).reshape(-1, 2)
+    columns = (corpus.table[name].to_pylist() for name in ("side", "digest"))
+    return Counter(zip(*columns, strict=True))

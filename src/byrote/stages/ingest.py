@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from byrote import images, sources
-from byrote.corpus import THUMBNAIL, Corpus, Named
+from byrote.corpus import SCREENED, THUMBNAIL, WHOLE, Corpus, Named, blind
 from byrote.descriptors.thumbnail import Thumbnail
+from byrote.descriptors.whole import Whole
 from byrote.domain import RGB, Picture, Unreadable
 from byrote.engine import Part
+from byrote.errors import CorpusError
+from byrote.hashlist import HashList
 from byrote.sources import Listed
 from byrote.stages import Desk, Failed
 
@@ -25,45 +28,77 @@ def name(corpus: Corpus, named: Sequence[Named]) -> None:
             corpus.store.log("source", {"side": each.side, "uri": each.uri})
 
 
-def run(desk: Desk, corpus: Corpus) -> list[Failed]:
+def screen(corpus: Corpus, hashes: Path | None) -> Path | None:
+    """Write down which list of hashes screens the corpus, and return it; one that was named before stays.
+
+    Raises CorpusError where that list is gone: nothing is indexed without it.
+    """
+    lines = [line for line in corpus.store.ledger() if line.get("event") == "hash list"]
+    before = Path(lines[-1]["path"]) if lines else None
+    if hashes is not None and hashes.absolute() != before:
+        before = hashes.absolute()
+        corpus.store.log("hash list", {"path": str(before), "digest": HashList.open(before).digest})
+    if before is not None and not before.exists():
+        raise CorpusError(
+            f"{before}: the list of hashes that screens {corpus.root} is gone; put it back or give --hashes"
+        )
+    return before
+
+
+def run(desk: Desk, corpus: Corpus, hashes: Path | None = None) -> list[Failed]:
     """Index what is new in the named sources. Raises CorpusError where a source is gone."""
-    rows: list[Picture | Unreadable] = [*corpus.pictures, *corpus.unreadable]
-    known = {(row.side, row.source, row.where): row for row in rows}
     there = corpus.store.parts(corpus.recipe)
     number = int(there[-1]) + 1 if there else 0
     parts: list[Part] = []
     for named in corpus.named():
+        known = corpus.known(named)
         listed = sources.open(named.uri).list()
-        new = [item for item in listed if not _same(known.get((named.side, named.uri, item.where)), item)]
+        new = [item for item in listed if known.get(item.where) != (item.size, item.modified, item.captions)]
         for k in range(0, len(new), PART):
             chunk = new[k : k + PART]
             parts.append(Part(f"{number + len(parts):05d}", (named, chunk), len(chunk)))
-    return desk.fill(corpus.recipe, Index(corpus.root), parts, "files")
+    return desk.fill(corpus.recipe, Index(corpus.root, hashes), parts, "files")
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Decode a chunk of files: rows for the pictures and for what is none, and the vectors."""
+    """Decode a chunk of files: rows for the pictures and for what is none, and the vectors.
+
+    What the list of hashes hits, and what was removed from the corpus, leaves no row; the first is counted.
+    """
 
     root: Path
+    hashes: Path | None = None
 
     def __call__(self, part: Part) -> None:
         """Do one part."""
         named, chunk = part.payload
         corpus, source = Corpus(self.root), sources.open(named.uri)
-        pictures, lost, vectors = [], [], []
-        describe = Thumbnail().describe
+        listed = HashList.open(self.hashes) if self.hashes else None
+        thumbnails, wholes = Thumbnail(), Whole()
+        pictures, lost, screened = [], [], 0
+        seen: dict[str, list[np.ndarray]] = {THUMBNAIL: [], WHOLE: []}
         for item in chunk:
             try:
-                image = images.decode(source.read(item.where))
+                data = source.read(item.where)
+                screened_out = listed is not None and listed.has_file(data)
+                image = None if screened_out else images.decode(data)
             except (OSError, images.Undecodable) as error:
                 lost.append(_unreadable(named, item, error))
                 continue
-            pictures.append(_picture(named, item, image))
-            vectors.append(describe([image])[0])
-        array = np.stack(vectors) if vectors else np.zeros((0, Thumbnail().dimensions), np.uint8)
+            if image is None or (listed is not None and listed.hits(image)):
+                screened += 1
+                continue
+            picture = _picture(named, item, image)
+            if blind(picture.digest) in corpus.removed:
+                continue
+            pictures.append(picture)
+            seen[THUMBNAIL].append(thumbnails.describe([image])[0])
+            seen[WHOLE].append(wholes.describe([image])[0])
+        arrays = {key: np.array(rows, np.uint8).reshape(-1, thumbnails.dimensions) for key, rows in seen.items()}
         corpus.store.write(corpus.recipe, f"{part.name}.unreadable", lost, Unreadable)
-        corpus.store.write(corpus.recipe, part.name, pictures, Picture, {THUMBNAIL: array})
+        counted = {SCREENED: np.array([screened])} if screened else {}
+        corpus.store.write(corpus.recipe, part.name, pictures, Picture, arrays | counted)
 
 
 def _picture(named: Named, item: Listed, image: RGB) -> Picture:
@@ -84,7 +119,3 @@ def _picture(named: Named, item: Listed, image: RGB) -> Picture:
 def _unreadable(named: Named, item: Listed, error: Exception) -> Unreadable:
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     return Unreadable(named.side, named.uri, item.where, item.captions, reason, item.size, item.modified)
-
-
-def _same(row: Picture | Unreadable | None, item: Listed) -> bool:
-    return row is not None and (row.size, row.modified, row.captions) == (item.size, item.modified, item.captions)

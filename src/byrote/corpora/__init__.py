@@ -1,0 +1,1 @@
+"""What is done with a corpus besides auditing: merge, remove, describe, check a picture, export, sum up."""

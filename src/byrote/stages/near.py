@@ -1,0 +1,231 @@
+"""Fill `likely` and `pairs`: every two distinct pictures that may be near-duplicates, with how near they are.
+
+Two ways lead to a pair. As they stand: all pairs of thumbnails within a radius, exactly (`kernels/search`), then the
+RMS of the pixels. Moved: the cosine waves of each picture in all eight turns against those of windows of every other
+(`kernels/waves`, `kernels/cells`), then the window refined and the evidence weighed (`kernels/register`). What is
+written does not depend on the thresholds of groups, so groups are drawn anew without measuring again.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import log
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from byrote import images
+from byrote.corpus import WHOLE, Corpus
+from byrote.descriptors.whole import SIDE
+from byrote.domain import RGB, Pair
+from byrote.engine import Part
+from byrote.kernels.cells import Cells, Filed, above
+from byrote.kernels.distance import paired_rms
+from byrote.kernels.register import register
+from byrote.kernels.search import within
+from byrote.kernels.waves import DIMENSIONS, Window, luma, turn_pixels, turned, waves, windows
+from byrote.stages import Desk, Failed
+from byrote.store import Recipe, Store
+
+RADIUS = 0.1
+"""RMS up to which pairs are kept as they stand."""
+KEPT = -4.0
+"""Evidence from which pairs are kept."""
+FINE = 64
+"""Side at which pixels are compared."""
+_FEW, _MANY = 50_000, 1_000_000  # pictures; the more there are, the more chance resemblances, so the less is looked at
+_LEAST = (0.85, 0.92)  # correlation of waves from which a pair is looked at, for few and for many pictures
+_VISITS = 12
+_ROWS = 2**21  # vectors filed at once
+_PAIRS = 2**15  # of a part
+_CHUNK = 1024
+_HIT = np.dtype([("holder", np.int32), ("shown", np.int32), ("window", np.uint8), ("turn", np.uint8), ("alike", "f4")])
+HITS = "hits"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is looked for: `least` is the smallest share of an edge that a cropped copy keeps, 1 for no crops."""
+
+    corpus: Path
+    digest: str
+    least: float
+
+    @property
+    def likely(self) -> Recipe:
+        """Return the recipe of the candidates."""
+        return Recipe.of("likely", {"corpus": self.digest, "least": self.least, "waves": DIMENSIONS, "visits": _VISITS})
+
+    @property
+    def pairs(self) -> Recipe:
+        """Return the recipe of the measured pairs."""
+        return Recipe.of("pairs", {"corpus": self.digest, "likely": self.likely.digest, "radius": RADIUS, "kept": KEPT})
+
+
+def run(desk: Desk, corpus: Corpus, least: float) -> list[Failed]:
+    """Find the candidates and measure them."""
+    look, n = Look(corpus.root, corpus.digest, least), len(corpus.distinct)
+    failed = desk.fill(look.likely, Likely(look), _searches(n, windows(least)), "comparisons")
+    return failed or desk.fill(look.pairs, Measure(look), list(_measures(desk.store, look, n)), "pairs")
+
+
+def _searches(n: int, looked: Sequence[Window]) -> list[Part]:
+    """Return the part that compares thumbnails as they stand, and those that compare some windows in all turns."""
+    step = max(1, _ROWS // max(1, n))
+    batches = [range(k, min(k + step, len(looked))) for k in range(0, len(looked), step)]
+    return [Part("00000", None, n)] + [Part(f"{k:05d}", batch, n * len(batch)) for k, batch in enumerate(batches, 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Likely:
+    """Find candidates: array `hits` of ids in the order of `Corpus.distinct`, an unordered pair once a part."""
+
+    look: Look
+
+    def __call__(self, part: Part) -> None:
+        """Do one part: thumbnails as they stand where it names no windows."""
+        corpus = Corpus(self.look.corpus)
+        hits = _still(corpus) if part.payload is None else _moved(corpus, windows(self.look.least), part.payload)
+        corpus.store.write(self.look.likely, part.name, [], Pair, {HITS: hits})
+
+
+def _still(corpus: Corpus) -> NDArray[np.void]:
+    found = within(corpus.vectors(corpus.distinct), RADIUS)
+    hits = np.zeros(len(found), _HIT)
+    hits["holder"], hits["shown"] = found.T
+    hits["alike"] = np.nan
+    return hits
+
+
+def _moved(corpus: Corpus, looked: Sequence[Window], which: range) -> NDArray[np.void]:
+    """Return the best hit of every pair whose waves are alike in one of these windows, in any turn."""
+    n = len(corpus.distinct)
+    grey = np.concatenate([_grey(block) for _, block in corpus.blocks(WHOLE)] or [np.zeros((0, SIDE, SIDE), "f4")])
+    asked = waves(grey)
+    held = np.concatenate([waves(grey, looked[k]) for k in which])
+    count = round(4 * n**0.5)
+    cells = Cells.learn(held, count)
+    filed = Filed.of(held, cells.nearest(held, 1)[:, 0], len(cells.centres))
+    found = [np.zeros(0, _HIT)]
+    for turn in range(8):
+        queries = turned(asked, turn)
+        for query, place, alike in above(filed, queries, cells.nearest(queries, _VISITS), _least(n)):
+            hits = np.empty(len(query), _HIT)
+            hits["holder"], hits["shown"], hits["turn"], hits["alike"] = place % n, query, turn, alike
+            hits["window"] = which.start + place // n
+            found.append(hits[hits["holder"] != hits["shown"]])
+    return _best(np.concatenate(found), n)
+
+
+def _grey(block: NDArray[np.uint8]) -> NDArray[np.float32]:
+    grey: NDArray[np.float32] = luma(block.reshape(-1, SIDE, SIDE, 3))
+    return grey
+
+
+def _least(n: int) -> float:
+    """Return the correlation from which a pair is looked at: the logarithm of the number of pictures decides."""
+    share = log(max(n, _FEW) / _FEW) / log(_MANY / _FEW)
+    return _LEAST[0] + (_LEAST[1] - _LEAST[0]) * min(1.0, share)
+
+
+def _keys(hits: NDArray[np.void], n: int) -> NDArray[np.int64]:
+    low, high = np.minimum(hits["holder"], hits["shown"]), np.maximum(hits["holder"], hits["shown"])
+    keys: NDArray[np.int64] = low.astype(np.int64) * n + high
+    return keys
+
+
+def _best(hits: NDArray[np.void], n: int) -> NDArray[np.void]:
+    """Return the hit of each unordered pair that is most alike, in the order of the pairs."""
+    keys = _keys(hits, n)
+    order = np.lexsort((hits["turn"], hits["window"], hits["holder"], -hits["alike"], keys))
+    first = np.ones(len(order), np.bool_)
+    first[1:] = keys[order][1:] != keys[order][:-1]
+    return hits[order[first]]
+
+
+def _measures(store: Store, look: Look, n: int) -> Iterator[Part]:
+    """Bring the hits of all parts together: a row a pair, with whether it is near as it stands."""
+    hits = [store.array(look.likely, part, HITS) for part in store.parts(look.likely)]
+    still, moved = hits[0], _best(np.concatenate([np.zeros(0, _HIT), *hits[1:]]), n)
+    both = np.concatenate([moved, still[~np.isin(_keys(still, n), _keys(moved, n))]])
+    both = both[np.argsort(_keys(both, n))]
+    near = np.isin(_keys(both, n), _keys(still, n))
+    step = max(_PAIRS, len(both) // 64)
+    for k, start in enumerate(range(0, max(1, len(both)), step)):
+        some = slice(start, start + step)
+        yield Part(f"{k:05d}", (both[some], near[some]), len(both[some]))
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Measure candidates; those that nothing speaks for are not kept."""
+
+    look: Look
+
+    def __call__(self, part: Part) -> None:
+        """Do one part."""
+        hits, near = part.payload
+        corpus = Corpus(self.look.corpus)
+        evidence, found = _weighed(corpus, hits, windows(self.look.least))
+        apart = np.full(len(hits), np.nan)
+        apart[near] = _apart(corpus, hits[near])
+        kept = np.flatnonzero((evidence >= KEPT) | (apart <= RADIUS))
+        names = corpus.distinct
+        rows = [
+            Pair(
+                names[hits["holder"][k]],
+                names[hits["shown"][k]],
+                float(apart[k]) if apart[k] <= RADIUS else None,
+                float(evidence[k]) if evidence[k] >= KEPT else None,
+                int(hits["turn"][k]),
+                *(float(share) for share in found[k]),
+            )
+            for k in kept
+        ]
+        corpus.store.write(self.look.pairs, part.name, rows, Pair)
+
+
+def _weighed(corpus: Corpus, hits: NDArray[np.void], looked: Sequence[Window]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the evidence of each hit and the window that it came to."""
+    corners = np.array([[w.left, w.top, w.width, w.height] for w in looked], np.float32)
+    evidence, found = np.empty(len(hits), np.float32), corners[hits["window"]]
+    names = np.array(corpus.distinct)
+    for start in range(0, len(hits), _CHUNK):
+        some = slice(start, start + _CHUNK)
+        ids = np.concatenate([hits["holder"][some], hits["shown"][some]])
+        seen = corpus.vectors(names[ids].tolist(), WHOLE).reshape(2, -1, SIDE, SIDE, 3)
+        got = register(seen[0], _turned(seen[1], hits["turn"][some]), found[some])
+        evidence[some], found[some] = got.evidence, got.windows
+    return evidence, found
+
+
+def _turned(pictures: NDArray[np.uint8], turns: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    out = np.empty_like(pictures)
+    for turn in np.unique(turns):
+        out[turns == turn] = turn_pixels(pictures[turns == turn], int(turn))
+    return out
+
+
+def _apart(corpus: Corpus, hits: NDArray[np.void]) -> NDArray[np.float64]:
+    """Return the RMS of the pixels of each pair, of their central squares; NaN where a source is gone."""
+    seen: dict[int, RGB | None] = {}
+
+    def pixels(k: int) -> RGB | None:
+        if k not in seen:
+            image = corpus.pixels(corpus.distinct[k])
+            seen[k] = None if image is None else images.fit(image, FINE, FINE)
+        return seen[k]
+
+    out = np.full(len(hits), np.nan)
+    for start in range(0, len(hits), _CHUNK):
+        pairs = [(k, pixels(hits["holder"][k]), pixels(hits["shown"][k])) for k in range(*_span(start, len(hits)))]
+        there = [(k, a, b) for k, a, b in pairs if a is not None and b is not None]
+        if there:
+            out[[k for k, *_ in there]] = paired_rms(
+                np.stack([a for _, a, _ in there]), np.stack([b for *_, b in there])
+            )
+    return out
+
+
+def _span(start: int, end: int) -> tuple[int, int]:
+    return start, min(start + _CHUNK, end)
