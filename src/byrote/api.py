@@ -126,7 +126,7 @@ def duplicates(
     _whole(target.root, failed)
     groups = target.store.read_all(Group, dedupe.recipe(target, plan))
     rows = export.rows(target, groups)
-    near = export.near(target, [pair for pair in dedupe.measured(target, plan) if dedupe.alike(pair, plan)])
+    near = export.near(target, [p for p in dedupe.measured(target, plan) if dedupe.alike(p.rms, p.evidence, plan)])
     if out is not None:
         export.write(Path(out), rows, export.Row)
     if pairs is not None:

@@ -67,12 +67,19 @@ class Corpus:
 
     @cached_property
     def removed(self) -> frozenset[str]:
-        """Return what was removed: `blind` digests of pictures."""
+        """Return what was removed: `blind` digests of pictures, and of the files that held them (`as_file`)."""
+        return frozenset(line["blind"] for line in self._requests)
+
+    @property
+    def pictures_removed(self) -> frozenset[str]:
+        """Return the `blind` digests of the pictures that were removed by themselves, not with their source."""
+        return frozenset(line["blind"] for line in self._requests if line["what"] == "picture")
+
+    @cached_property
+    def _requests(self) -> list[dict[str, str]]:
         path = self.root / "removed.jsonl"
-        if not path.exists():
-            return frozenset()
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return frozenset(json.loads(line)["digest"] for line in lines if line.endswith("}"))
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("}")]
 
     @cached_property
     def table(self) -> pa.Table:
@@ -121,6 +128,12 @@ class Corpus:
     def unreadable_table(self) -> pa.Table:
         """Return the rows of the files that could not be read: columns of Unreadable, and `part` and `row`."""
         return self._tables[1]
+
+    @cached_property
+    def screened(self) -> int:
+        """Return how many files the list of hashes hit; one that is read again counts again."""
+        parts = [path.name.split(".")[0] for path in self.store.folder(self.recipe).glob(f"*.{SCREENED}.npy")]
+        return sum(int(self.store.array(self.recipe, part, SCREENED)[0]) for part in parts)
 
     def known(self, named: Named) -> dict[str, tuple[int, int, tuple[str, ...]]]:
         """Return size, time of change and captions of what the corpus holds of a source, by `where`."""
@@ -198,6 +211,11 @@ class Corpus:
     @cached_property
     def _opened(self) -> dict[str, sources.Source]:
         return {}
+
+
+def as_file(uri: str, where: str, size: int, modified: int) -> str:
+    """Return what stands for one state of a file that is not to be read again."""
+    return blind(json.dumps([uri, where, size, modified]))
 
 
 def blind(text: str) -> str:

@@ -20,7 +20,7 @@ from byrote.kernels.stats import clopper_pearson
 from byrote.plan import CertifyPlan
 from byrote.review import REVIEW, draw, verdicts
 from byrote.review.measure import measure
-from byrote.stages import match, report
+from byrote.stages import generate, match, report
 from byrote.stages.certify import FAMILIES, LEVEL, SUSPECT, counted, rates, statistic
 from byrote.stages.ways import rung_rates, shares
 from byrote.store import versions
@@ -265,6 +265,9 @@ def _skipped(audit: Audit) -> Iterator[report.Skipped]:
     corpus = audit.corpus
     for reason, n in sorted(Counter(row.reason for row in corpus.unreadable).items()):
         yield report.Skipped("unreadable files", reason, n)
+    for what, n in (("files", corpus.screened), ("samples", generate.screened(audit.store, audit.recipes.samples))):
+        if n:
+            yield report.Skipped(what, "held back by a list of hashes: nothing of them is kept", n)
     silent = sum(not picture.captions for picture in corpus.pictures)
     if silent:
         yield report.Skipped("pictures without a caption", "tested, but not asked for", silent)

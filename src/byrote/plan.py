@@ -76,6 +76,7 @@ class GeneratePlan:
     width: int | None = _knob(None, "pixels", 8)
     height: int | None = _knob(None, "pixels", 8)
     batch: int = _knob(8, "samples made at once", 1)
+    hashes: str = _knob("", "a list of MD5 and PDQ hashes: samples that it hits are not kept, only counted")
 
 
 @dataclass(frozen=True, slots=True)

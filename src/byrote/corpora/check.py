@@ -22,7 +22,7 @@ from byrote.kernels.stats import clopper_pearson
 from byrote.kernels.waves import luma, turn_pixels, turned, waves, windows
 from byrote.plan import CorpusPlan
 from byrote.stages import Progress
-from byrote.stages.dedupe import measured
+from byrote.stages.dedupe import alike, measured
 from byrote.stages.near import FINE, KEPT
 
 Answer = Literal["in it", "near-duplicate", "not found"]
@@ -61,8 +61,7 @@ class Near:
 
     def calls(self, plan: CorpusPlan) -> bool:
         """Say whether a plan calls it a near-duplicate of the query."""
-        near = self.rms is not None and self.rms <= plan.near
-        return near or (self.evidence is not None and self.evidence >= plan.alike)
+        return alike(self.rms, self.evidence, plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +130,7 @@ def _answer(
     answer: Answer = "not found"
     if digest in found:
         answer = "in it"
-    elif best is not None and _alike(best, plan):
+    elif best is not None and alike(best.rms, best.evidence, plan):
         answer = "near-duplicate"
     alarms = controls.alarms(best) if best is not None else None
     return Checked(name, digest, answer, near, alarms, controls.note)
@@ -140,11 +139,6 @@ def _answer(
 def _rank(pair: Pair) -> tuple[float, float]:
     """Order by evidence for a copy, where pixels agree as they stand first of all."""
     return (-max(pair.evidence or KEPT, 30.0 if pair.rms is not None and pair.rms <= 0.02 else KEPT), pair.rms or inf)
-
-
-def _alike(pair: Pair, plan: CorpusPlan) -> bool:
-    near = pair.rms is not None and pair.rms <= plan.near
-    return near or (pair.evidence is not None and pair.evidence >= plan.alike)
 
 
 def _near(digest: str, pair: Pair, rows: Sequence[Picture]) -> Near:
@@ -169,6 +163,7 @@ class _Controls:
         sides = {side: corpus.digests(side) for side in ("picture", "control")}
         self._n = len(sides["control"])
         self._pairs: dict[str, list[Pair]] = defaultdict(list)
+        self._alike = plan.alike
         pairs = measured(corpus, plan)
         self.note = ""
         if not self._n:
@@ -184,13 +179,14 @@ class _Controls:
         """Count the controls that come as near to a picture as the query does, in the way in which it is nearest."""
         if self.note:
             return None
-        k = sum(any(_as_near(pair, best) for pair in pairs) for pairs in self._pairs.values())
+        k = sum(any(_as_near(pair, best, self._alike) for pair in pairs) for pairs in self._pairs.values())
         return Alarms(k, self._n, clopper_pearson(k, self._n, 0.95)[1])
 
 
-def _as_near(pair: Pair, best: Pair) -> bool:
-    if best.evidence is not None and pair.evidence is not None and pair.evidence >= best.evidence:
-        return True
+def _as_near(pair: Pair, best: Pair, alike: float) -> bool:
+    """Compare by evidence where that is what speaks for the query, else by the distance as they stand."""
+    if best.evidence is not None and best.evidence >= alike and (best.rms is None or best.rms > 0):
+        return pair.evidence is not None and pair.evidence >= best.evidence
     return best.rms is not None and pair.rms is not None and pair.rms <= best.rms
 
 
@@ -226,10 +222,10 @@ class _Search:
         for k, window in enumerate(self._windows):
             held = waves(grey, window)
             for turn in range(8):
-                for q, alike in enumerate(self._shown[turn] @ held.T):
-                    tops[3 * q].add(alike, start, k, turn)
-                for q, alike in enumerate(self._held[k] @ turned(asked, turn).T):
-                    tops[3 * q + 1].add(alike, start, k, turn)
+                for q, found in enumerate(self._shown[turn] @ held.T):
+                    tops[3 * q].add(found, start, k, turn)
+                for q, found in enumerate(self._held[k] @ turned(asked, turn).T):
+                    tops[3 * q + 1].add(found, start, k, turn)
         thumbnails = self._corpus.vectors(some, THUMBNAIL).astype(np.float32)
         for q, own in enumerate(self._thumbnails):
             tops[3 * q + 2].add(-np.square(thumbnails - own).mean(1), start, 0, 0)

@@ -20,7 +20,7 @@ def merge(target: Corpus, other: Corpus, progress: Progress) -> int:
     for named in other.named():
         if named not in target.named():
             target.store.log("source", {"side": named.side, "uri": named.uri})
-    remove.remember(target, other.removed - target.removed)
+    remove.remember(target, "picture", other.pictures_removed - target.removed)
     added, there = 0, other.store.parts(other.recipe)
     target = Corpus(target.root)
     held = _held(target.table), _held(target.unreadable_table)

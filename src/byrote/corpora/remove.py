@@ -12,13 +12,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
 from byrote.corpora import parts
 from byrote.corpora.check import check
-from byrote.corpus import Corpus, blind
+from byrote.corpus import Corpus, as_file, blind
 from byrote.domain import Picture
 from byrote.errors import CorpusError
 from byrote.plan import CorpusPlan
@@ -59,7 +60,7 @@ def pictures(corpus: Corpus, digests: Iterable[str]) -> Removed:
     for digest in wanted:
         if digest not in corpus.by_digest:
             raise CorpusError(f"{corpus.root} holds no picture {digest!r}: `byrote check IMAGE` tells a digest")
-    remember(corpus, (blind(digest) for digest in wanted))
+    remember(corpus, "picture", {blind(digest) for digest in wanted} - corpus.removed)
     return clean(Corpus(corpus.root))
 
 
@@ -72,10 +73,10 @@ def source(corpus: Corpus, uri: str) -> Removed:
     return clean(Corpus(corpus.root))
 
 
-def remember(corpus: Corpus, blinded: Iterable[str]) -> None:
+def remember(corpus: Corpus, what: Literal["picture", "file"], blinded: Iterable[str]) -> None:
     """Write down what must not come back, and make sure that it is on the disk."""
     at = datetime.now(UTC).date().isoformat()
-    lines = "".join(json.dumps({"at": at, "digest": one}) + "\n" for one in sorted(blinded))
+    lines = "".join(json.dumps({"at": at, "what": what, "blind": one}) + "\n" for one in sorted(blinded))
     if not lines:
         return
     path = corpus.root / "removed.jsonl"
@@ -99,6 +100,7 @@ def clean(corpus: Corpus) -> Removed:
         stays = np.array([not _goes(corpus, gone, row) for row in _names(lost)], np.bool_)
         if keep.all() and stays.all():
             continue
+        remember(corpus, "file", _files(rows.filter(pa.array(~keep & _asked(corpus, rows)))) - corpus.removed)
         if keep.any() or stays.any():
             parts.copy(corpus, part, keep, lost.filter(pa.array(stays)), corpus, parts.next_number(corpus))
         parts.unlink(corpus, part)
@@ -109,6 +111,17 @@ def clean(corpus: Corpus) -> Removed:
         parts.rewrite(corpus.root / "ledger.jsonl", json.dumps(uri), json.dumps(blind(uri)))
     derived = _drop(corpus) if files else ()
     return Removed(files, rewritten, derived)
+
+
+def _files(rows: pa.Table) -> set[str]:
+    """Return what stands for the files of some rows, so that the next `byrote index` need not read them again."""
+    columns = (rows[name].to_pylist() for name in ("source", "where", "size", "modified"))
+    return {as_file(*row) for row in zip(*columns, strict=True)}
+
+
+def _asked(corpus: Corpus, rows: pa.Table) -> np.ndarray:
+    """Mark the rows whose very picture somebody had removed, not only its source."""
+    return np.array([blind(digest) in corpus.removed for digest in rows["digest"].to_pylist()], np.bool_)
 
 
 def _names(rows: pa.Table) -> list[tuple[str, str | None]]:

@@ -13,7 +13,7 @@ import jinja2
 
 from byrote import images
 from byrote.corpora.parts import vectors_recipes
-from byrote.corpus import SCREENED, WHOLE, Corpus
+from byrote.corpus import WHOLE, Corpus
 from byrote.descriptors.whole import SIDE
 from byrote.domain import Group
 from byrote.plan import CorpusPlan
@@ -85,8 +85,8 @@ def summary(corpus: Corpus, plan: CorpusPlan, index: dict[str, Any] | None) -> S
         sources=tuple({"side": one.side, "uri": one.uri, "files": files[one.side, one.uri]} for one in named),
         unreadable=len(corpus.unreadable),
         reasons=dict(reasons.most_common()),
-        screened=_screened(corpus),
-        removed=len(corpus.removed),
+        screened=corpus.screened,
+        removed=len(corpus.pictures_removed),
         descriptors=("thumbnail", "whole", *(_descriptor(recipe.content) for recipe in vectors_recipes(corpus))),
         index=index,
         groups=None if rows is None else len({row.group for row in rows}),
@@ -175,12 +175,6 @@ def _copied(corpus: Corpus, rows: Sequence[Group]) -> list[Copied]:
         captions = tuple(dict.fromkeys(said for row in files for said in row.captions))
         found.append(Copied(group, n, controls, tuple(members), captions, tuple(row.where for row in files)))
     return found
-
-
-def _screened(corpus: Corpus) -> int:
-    folder = corpus.store.folder(corpus.recipe)
-    parts = [path.name.split(".")[0] for path in folder.glob(f"*.{SCREENED}.npy")]
-    return sum(int(corpus.store.array(corpus.recipe, part, SCREENED)[0]) for part in parts)
 
 
 def _descriptor(content: str) -> str:

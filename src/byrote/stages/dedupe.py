@@ -47,7 +47,7 @@ class Dedupe:
     def __call__(self, part: Part) -> None:
         """Do the one part."""
         corpus = Corpus(self.root)
-        pairs = [row for row in measured(corpus, self.plan) if alike(row, self.plan)]
+        pairs = [row for row in measured(corpus, self.plan) if alike(row.rms, row.evidence, self.plan)]
         labels = components(len(corpus.distinct), numbered(corpus.distinct, pairs))
         rows = grouped(corpus.distinct, [int(label) for label in labels], _rows_of_a_side(corpus))
         corpus.store.write(recipe(corpus, self.plan), part.name, rows, Group)
@@ -58,11 +58,9 @@ def measured(corpus: Corpus, plan: CorpusPlan) -> list[Pair]:
     return corpus.store.read_all(Pair, _look(corpus, plan).pairs)
 
 
-def alike(pair: Pair, plan: CorpusPlan) -> bool:
-    """Say whether the plan calls two pictures near-duplicates."""
-    if pair.rms is not None and pair.rms <= plan.near:
-        return True
-    return pair.evidence is not None and pair.evidence >= plan.alike
+def alike(rms: float | None, evidence: float | None, plan: CorpusPlan) -> bool:
+    """Say whether the plan calls two pictures near-duplicates, by their distance as they stand or by the evidence."""
+    return (rms is not None and rms <= plan.near) or (evidence is not None and evidence >= plan.alike)
 
 
 def numbered(digests: Sequence[str], pairs: Sequence[Pair]) -> NDArray[np.int64]:

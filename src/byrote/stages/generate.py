@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from byrote import images, models
 from byrote.domain import RGB, Prompt, Sample
 from byrote.engine import Part
+from byrote.hashlist import HashList
 from byrote.kernels.distance import block_means
 from byrote.models import Model, Options, Request
 from byrote.plan import Plan
@@ -24,6 +25,7 @@ from byrote.store import Recipe, Store
 PART = 256
 MEANS = "means"
 PIXELS = "pixels"
+SCREENED = "screened"
 SMALL = 128 * 128
 """Up to so many pixels a sample is kept decoded too: to decode it again in later stages costs more than they do."""
 
@@ -47,7 +49,19 @@ def recipe(prompts: Recipe, plan: Plan, model: Model) -> Recipe:
     knobs = {"seeds": g.seeds, "steps": g.steps, "guidance": g.guidance, "sampler": g.sampler, "batch": g.batch}
     size = {"width": g.width, "height": g.height, "tiles": plan.cliques.tiles}
     held = {"dtype": m.dtype, "device": m.device, "threads": m.threads, "seed": plan.prompts.seed}
-    return Recipe.of("samples", {"prompts": prompts.digest, "model": model.digest} | knobs | size | held)
+    listed = hash_list(plan)
+    screen = {"hashes": listed.digest} if listed else {}
+    return Recipe.of("samples", {"prompts": prompts.digest, "model": model.digest} | knobs | size | held | screen)
+
+
+def hash_list(plan: Plan) -> HashList | None:
+    """Open the list that screens samples, if the plan names one. Raises DescriptorError."""
+    return _opened_list(plan.file(plan.generate.hashes)) if plan.generate.hashes else None
+
+
+@lru_cache(maxsize=2)
+def _opened_list(path: Path) -> HashList:
+    return HashList.open(path)
 
 
 def parts(prompts: Sequence[Prompt], plan: Plan) -> list[Part]:
@@ -77,11 +91,31 @@ class Generate:
         seeds = self.plan.generate.seeds
         asked = [(prompt, k, seed_of(prompt, k, self.plan.prompts.seed)) for prompt in prompts for k in range(seeds)]
         made = ask(model_of(self.plan), [Request(p.text, seed) for p, _, seed in asked], self.plan.generate.batch)
+        listed = hash_list(self.plan)
+        screened = screen(listed, made, [seed for *_, seed in asked]) if listed else 0
         rows = [_sample(p, k, seed, image) for (p, k, seed), image in zip(asked, made, strict=True)]
         stacked = np.stack(made)
         means = block_means(stacked, blocks_of(rows[0].height, rows[0].width, self.plan.cliques.tiles))
         kept = {PIXELS: stacked} if rows[0].width * rows[0].height <= SMALL else {}
+        kept |= {SCREENED: np.array([screened])} if screened else {}
         Store(self.root).write(self.made, part.name, rows, Sample, {MEANS: means} | kept)
+
+
+def screen(listed: HashList, made: list[RGB], seeds: Sequence[int]) -> int:
+    """Put noise in the place of every image that the list hits, by its seed, and return how many.
+
+    Noise is near nothing, itself under another seed included, so that it brings neither a clique nor a match.
+    """
+    hits = np.flatnonzero(listed.screen(made, [None] * len(made))).tolist()
+    for k in hits:
+        made[k] = np.random.default_rng(seeds[k]).integers(0, 256, made[k].shape, np.uint8)
+    return len(hits)
+
+
+def screened(store: Store, made: Recipe) -> int:
+    """Count the samples that the list of hashes hit."""
+    parts = [path.name.split(".")[0] for path in store.folder(made).glob(f"*.{SCREENED}.npy")]
+    return sum(int(store.array(made, part, SCREENED)[0]) for part in parts)
 
 
 def blocks_of(height: int, width: int, tiles: int) -> int:

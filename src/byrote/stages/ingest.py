@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from byrote import images, sources
-from byrote.corpus import SCREENED, THUMBNAIL, WHOLE, Corpus, Named, blind
+from byrote.corpus import SCREENED, THUMBNAIL, WHOLE, Corpus, Named, as_file, blind
 from byrote.descriptors.thumbnail import Thumbnail
 from byrote.descriptors.whole import Whole
 from byrote.domain import RGB, Picture, Unreadable
@@ -53,7 +53,12 @@ def run(desk: Desk, corpus: Corpus, hashes: Path | None = None) -> list[Failed]:
     for named in corpus.named():
         known = corpus.known(named)
         listed = sources.open(named.uri).list()
-        new = [item for item in listed if known.get(item.where) != (item.size, item.modified, item.captions)]
+        new = [
+            item
+            for item in listed
+            if known.get(item.where) != (item.size, item.modified, item.captions)
+            and as_file(named.uri, item.where, item.size, item.modified) not in corpus.removed
+        ]
         for k in range(0, len(new), PART):
             chunk = new[k : k + PART]
             parts.append(Part(f"{number + len(parts):05d}", (named, chunk), len(chunk)))
