@@ -1,4 +1,7 @@
-"""What a Python program calls: index pictures, run an audit, look at what it found."""
+"""What a Python program calls: index pictures, run an audit, look at what it found.
+
+What only audits need is imported when one runs: it takes longer than to look for duplicates in a small corpus.
+"""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -7,18 +10,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from byrote import descriptors
-from byrote.audit import Audit
-from byrote.chain import run as run_audit
-from byrote.corpora import check as check_corpora
 from byrote.corpora import described, export
-from byrote.corpora import merge as merge_corpora
 from byrote.corpora import remove as remove_corpora
-from byrote.corpora import summary as summary_corpora
-from byrote.corpora.check import Checked
-from byrote.corpora.summary import Summary
 from byrote.corpus import Corpus, Named
 from byrote.domain import Finding, Group
 from byrote.engine.local import engine
@@ -26,6 +22,10 @@ from byrote.errors import Incomplete
 from byrote.plan import STAGES, CorpusPlan
 from byrote.stages import Desk, Failed, Progress, dedupe, ingest
 from byrote.store import Store, sweep
+
+if TYPE_CHECKING:
+    from byrote.corpora.check import Checked
+    from byrote.corpora.summary import Summary
 
 Place = str | PathLike[str]
 
@@ -53,6 +53,8 @@ class Result:
     @cached_property
     def findings(self) -> list[Finding]:
         """Return every tested group of pictures, nearest first, certified or not."""
+        from byrote.audit import Audit
+
         audit = Audit(self.folder)
         rows = audit.store.read_all(Finding, audit.recipes.certified)
         return [row for row in rows if row.side == "picture"]
@@ -101,6 +103,8 @@ def run(
 
     `tell` is handed what the audit can show, before the first sample is made.
     """
+    from byrote.chain import run as run_audit
+
     if until not in STAGES:
         raise ValueError(f"until is {until!r}; it takes one of {', '.join(STAGES)}")
     run_audit(Path(folder), until=until, jobs=jobs, progress=progress or silent, tell=tell)
@@ -121,6 +125,9 @@ def duplicates(
     Files end in .csv or .parquet. Pairs are measured once; other thresholds only draw groups anew. Raises ByroteError.
     """
     target, plan = Corpus.at(Path(corpus)), plan or CorpusPlan()
+    for table in (out, pairs):
+        if table is not None:
+            export.suffix(Path(table))
     with _at_work(target.root, target.store, jobs, progress) as desk:
         failed = dedupe.run(desk, target, plan)
     _whole(target.root, failed)
@@ -148,15 +155,19 @@ def check(
     *,
     show: int = 5,
     progress: Progress | None = None,
-) -> list[Checked]:
+) -> "list[Checked]":
     """Look for images among the pictures of a corpus. Raises ByroteError."""
+    from byrote.corpora.check import check as look
+
     target = Corpus.at(Path(corpus))
     files = [Path(image) for image in images]
-    return check_corpora.check(target, files, plan or CorpusPlan(), progress or silent, show=show)
+    return look(target, files, plan or CorpusPlan(), progress or silent, show=show)
 
 
-def summary(corpus: Place, plan: CorpusPlan | None = None) -> tuple[Corpus, Summary]:
+def summary(corpus: Place, plan: CorpusPlan | None = None) -> "tuple[Corpus, Summary]":
     """Open a corpus and sum it up. Raises ByroteError."""
+    from byrote.corpora import summary as summary_corpora
+
     target = Corpus.at(Path(corpus))
     return target, summary_corpora.summary(target, plan or CorpusPlan(), None)
 
@@ -183,6 +194,8 @@ def remove(
     files = [Path(one) for one in pictures if not str(one).startswith("sha256:")]
     digests = [str(one) for one in pictures if str(one).startswith("sha256:")]
     with target.store.locked():
+        for uri in sources:
+            remove_corpora.holds(target, uri)
         digests += remove_corpora.named(target, files, alike=alike)
         done = [remove_corpora.pictures(target, digests)] if digests else []
         done += [remove_corpora.source(Corpus(target.root), uri) for uri in sources]
@@ -195,6 +208,8 @@ def remove(
 
 def merge(corpus: Place, other: Place, *, progress: Progress | None = None) -> int:
     """Bring the pictures of another corpus into one, and return how many files. Raises ByroteError."""
+    from byrote.corpora import merge as merge_corpora
+
     target, source = Corpus(Path(corpus)), Corpus.at(Path(other))
     with target.store.locked():
         sweep(target.root)

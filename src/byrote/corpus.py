@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,11 @@ class Named:
     uri: str
 
 
+@lru_cache(maxsize=1)
+def _opened(root: Path, state: tuple[object, ...]) -> "Corpus":
+    return Corpus(root)
+
+
 class Corpus:
     """The rows and vectors of a corpus folder, read once."""
 
@@ -54,6 +59,14 @@ class Corpus:
         if not corpus.named() and not corpus.store.parts(corpus.recipe):
             raise CorpusError(f"{root}: no corpus here; `byrote index SOURCE --corpus {root}` makes one")
         return corpus
+
+    @classmethod
+    def now(cls, root: Path) -> "Corpus":
+        """Return a corpus as it is now, the same object as long as nothing changed: what the parts of a stage share."""
+        fresh = cls(root)
+        there = (*sorted(fresh.store.folder(fresh.recipe).glob("*.parquet")), *root.glob("removed.jsonl"))
+        state = [(path, status.st_mtime_ns, status.st_size) for path in there for status in [path.stat()]]
+        return _opened(root, (*state, *fresh.named()))
 
     def named(self) -> list[Named]:
         """List the sources that were named and not removed since, once each."""

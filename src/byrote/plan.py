@@ -41,6 +41,7 @@ class CorpusPlan:
         3.0, "and those moved, turned or cropped: least evidence (log-odds) that one shows the other", -4
     )
     crop: float = _knob(0.8, "smallest share of an edge that a cropped copy keeps; 1 looks for no crops", 0.8, 1)
+    quick: bool = _knob(False, "look for no crops, and compare no thumbnails as they stand: much faster")
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,7 @@ class Lines:
         return f", {new / max(seconds, 1e-9):,.0f}/s{left}"
 
 
-def watcher(stream: TextIO = sys.stderr) -> Bars | Lines:
-    """Return bars for a terminal and lines for anything else."""
+def watcher(stream: TextIO | None = None) -> Bars | Lines:
+    """Return bars for a terminal and lines for anything else: of `stream`, or of what is standard error by now."""
+    stream = stream or sys.stderr
     return Bars(stream) if stream.isatty() else Lines(stream)

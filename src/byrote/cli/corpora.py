@@ -22,6 +22,7 @@ def add(command: Add) -> None:
     json_option(corpus)
 
     duplicates = command("duplicates", _duplicates, "Find near-duplicates: re-encoded, moved, turned and cropped ones.")
+    duplicates.add_argument("source", nargs="*", metavar="SOURCE", help="pictures to index first")
     _corpus_option(duplicates)
     duplicates.add_argument("--out", type=Path, metavar="FILE", help="every file with its group and whether to keep it")
     duplicates.add_argument("--pairs", type=Path, metavar="FILE", help="every near pair; files end in .csv or .parquet")
@@ -63,6 +64,7 @@ def _thresholds(to: argparse.ArgumentParser) -> None:
     to.add_argument("--near", type=float, default=_PLAN.near, help=f"largest RMS as they stand ({_PLAN.near})")
     to.add_argument("--alike", type=float, default=_PLAN.alike, help=f"least evidence of a moved copy ({_PLAN.alike})")
     to.add_argument("--crop", type=float, default=_PLAN.crop, help=f"smallest share of an edge kept ({_PLAN.crop})")
+    to.add_argument("--quick", action="store_true", help="re-encoded, mirrored and turned copies only: much faster")
 
 
 def _plan(options: argparse.Namespace) -> CorpusPlan:
@@ -70,7 +72,8 @@ def _plan(options: argparse.Namespace) -> CorpusPlan:
         value = getattr(options, name)
         if not low <= value <= high:
             raise ByroteError(f"--{name} is {value:g}; it takes {low:g} to {high:g}")
-    return replace(_PLAN, path=str(options.corpus), near=options.near, alike=options.alike, crop=options.crop)
+    knobs = {name: getattr(options, name) for name in ("near", "alike", "crop", "quick")}
+    return replace(_PLAN, path=str(options.corpus), **knobs)
 
 
 def _corpus(options: argparse.Namespace) -> int:
@@ -91,6 +94,8 @@ def _duplicates(options: argparse.Namespace) -> int:
 
     watch = watcher()
     plan = _plan(options)
+    if options.source:
+        api.index(*options.source, corpus=options.corpus, jobs=options.jobs, progress=watch)
     told = api.duplicates(options.corpus, plan, out=options.out, pairs=options.pairs, jobs=options.jobs, progress=watch)
     watch.close()
     words = (

@@ -19,7 +19,7 @@ from byrote.errors import CorpusError
 from byrote.kernels.distance import paired_rms
 from byrote.kernels.register import register
 from byrote.kernels.stats import clopper_pearson
-from byrote.kernels.waves import luma, turn_pixels, turned, waves, windows
+from byrote.kernels.waves import TURNS, luma, turn_pixels, turned, waves, windows
 from byrote.plan import CorpusPlan
 from byrote.stages import Progress
 from byrote.stages.dedupe import alike, measured
@@ -29,16 +29,6 @@ Answer = Literal["in it", "near-duplicate", "not found"]
 LOOKED = 64
 """Pictures of each kind (as they stand, holding, held) that are measured for a query: the most alike."""
 _BLOCK = 8192
-TURNS = (
-    "as it is",
-    "mirrored",
-    "upside down and mirrored",
-    "turned by 180 degrees",
-    "mirrored along its diagonal",
-    "turned by 90 degrees clockwise",
-    "turned by 90 degrees anticlockwise",
-    "mirrored along its other diagonal",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,21 +114,23 @@ def _answer(
     controls: "_Controls",
     show: int,
 ) -> Checked:
-    ordered = sorted(found.items(), key=lambda item: _rank(item[1]))
+    ordered = sorted(found.items(), key=lambda item: _rank(item[1], plan))
     near = tuple(_near(other, pair, rows[other]) for other, pair in ordered[:show])
     best = ordered[0][1] if ordered else None
+    called = best is not None and alike(best.rms, best.evidence, plan)
     answer: Answer = "not found"
     if digest in found:
         answer = "in it"
-    elif best is not None and alike(best.rms, best.evidence, plan):
+    elif called:
         answer = "near-duplicate"
-    alarms = controls.alarms(best) if best is not None else None
+    alarms = controls.alarms(best) if best is not None and called else None  # pairs that are farther are not all kept
     return Checked(name, digest, answer, near, alarms, controls.note)
 
 
-def _rank(pair: Pair) -> tuple[float, float]:
-    """Order by evidence for a copy, where pixels agree as they stand first of all."""
-    return (-max(pair.evidence or KEPT, 30.0 if pair.rms is not None and pair.rms <= 0.02 else KEPT), pair.rms or inf)
+def _rank(pair: Pair, plan: CorpusPlan) -> tuple[bool, float, float]:
+    """Order near-duplicates first, then by evidence for a copy, where pixels agree as they stand first of all."""
+    evidence, rms = KEPT if pair.evidence is None else pair.evidence, inf if pair.rms is None else pair.rms
+    return not alike(pair.rms, pair.evidence, plan), -max(evidence, 30.0 if rms <= 0.02 else KEPT), rms
 
 
 def _near(digest: str, pair: Pair, rows: Sequence[Picture]) -> Near:

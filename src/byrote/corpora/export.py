@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from byrote.corpora.check import TURNS
 from byrote.corpus import Corpus
 from byrote.domain import Group, Pair, Picture
 from byrote.errors import ByroteError, StoreError
+from byrote.kernels.waves import TURNS
 from byrote.store import replace_file, schema
 
 FORMATS = (".csv", ".parquet")
@@ -77,13 +77,19 @@ def near(corpus: Corpus, pairs: Sequence[Pair]) -> list[Near]:
     ]
 
 
-def write(path: Path, records: Sequence[Row] | Sequence[Near], kind: type) -> None:
-    """Write a table as CSV or Parquet, by its suffix. Raises ByroteError for another; StoreError."""
+def suffix(path: Path) -> str:
+    """Return the suffix of a table. Raises ByroteError for one that is not written."""
     if path.suffix not in FORMATS:
         raise ByroteError(f"{path}: a table is written as {' or '.join(FORMATS)}; give it such a name")
+    return path.suffix
+
+
+def write(path: Path, records: Sequence[Row] | Sequence[Near], kind: type) -> None:
+    """Write a table as CSV or Parquet, by its suffix. Raises ByroteError for another; StoreError."""
+    suffix(path)
     table = pa.Table.from_pylist([asdict(record) for record in records], schema=schema(kind))
     sink = io.BytesIO()
-    if path.suffix == ".csv":
+    if suffix(path) == ".csv":
         pacsv.write_csv(table, sink)
     else:
         pq.write_table(table, sink, compression="zstd")

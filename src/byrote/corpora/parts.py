@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from byrote.corpus import Corpus
+from byrote.corpus import SCREENED, Corpus
 from byrote.domain import Picture, Unreadable
 from byrote.store import Recipe, replace_file
 
@@ -53,12 +53,19 @@ def unlink(corpus: Corpus, part: str) -> None:
 
 
 def sweep_orphans(corpus: Corpus) -> None:
-    """Remove arrays and tables of pictures whose part is not there: a killed writer or remover left them."""
+    """Remove arrays and tables of pictures whose part is not there, and half a ledger: a kill left them."""
+    for path in corpus.root.glob(".ledger.jsonl.*.tmp"):
+        path.unlink(missing_ok=True)
     there = set(corpus.store.parts(corpus.recipe))
     for recipe in (corpus.recipe, *vectors_recipes(corpus)):
         for path in corpus.store.folder(recipe).glob("[0-9]*"):
             if path.name.split(".")[0] not in there:
                 path.unlink(missing_ok=True)
+
+
+def counts(corpus: Corpus, part: str) -> bool:
+    """Say whether a part counts files that a list of hashes held back."""
+    return (corpus.store.folder(corpus.recipe) / f"{part}.{SCREENED}.npy").exists()
 
 
 def unreadable(corpus: Corpus, part: str) -> pa.Table:
@@ -73,10 +80,10 @@ def rewrite(path: Path, old: str, new: str) -> None:
 
 
 def _arrays(corpus: Corpus, recipe: Recipe, part: str, keep: NDArray[np.bool_]) -> dict[str, NDArray[np.generic]]:
-    """Return the kept rows of the arrays that lie beside a part; a single number (a count) as it is."""
+    """Return the kept rows of the arrays that lie beside a part; the count of what was held back as it is."""
     found: dict[str, NDArray[np.generic]] = {}
     for path in corpus.store.folder(recipe).glob(f"{part}.*.npy"):
         name = path.name.split(".")[1]
         array = corpus.store.array(recipe, part, name)
-        found[name] = array[keep] if len(array) == len(keep) else np.array(array)
+        found[name] = np.array(array) if name == SCREENED else array[keep]
     return found

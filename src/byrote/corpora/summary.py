@@ -167,8 +167,9 @@ def _copied(corpus: Corpus, rows: Sequence[Group]) -> list[Copied]:
     found = []
     for group, n in sorted(copies.items(), key=lambda item: (-item[1], item[0]))[:SHOWN]:
         members = list(dict.fromkeys(row.digest for row in rows if row.group == group))
+        own = set(members)
         members.sort(key=lambda digest: -corpus.by_digest[digest].width * corpus.by_digest[digest].height)
-        files = [row for row in corpus.pictures if row.digest in set(members)]
+        files = [row for row in corpus.pictures if row.digest in own]
         controls = sum(
             row.copies for row in rows if row.group == group and row.side == "control" and row.digest == group
         )

@@ -3,9 +3,12 @@
 A cascade: lower bounds from a few coordinates, tighter ones from more, exact integers for what is left. For an
 orthonormal P and residual norms r(x) = sqrt(|x|^2 - |Px|^2), |x-y|^2 >= |Px-Py|^2 + (r(x)-r(y))^2 (Cauchy-Schwarz on
 the part that P drops). P holds the leading principal axes of some of the vectors; any P is valid, a good one drops
-more.
+more. How far a query has to look is told by the k vectors that are nearest by the tighter bounds: their exact distances
+bound the k-th from above, and whatever has a larger lower bound is dropped.
 """
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,13 +17,21 @@ from numpy import ndarray
 
 from byrote.kernels import distance
 
-_COARSE, _FINE = 96, 256  # coordinates of the two levels; measured, not published
+_COARSE, _FINE = 126, 382  # coordinates of the two levels; measured, not published
 _PLAIN_ROWS = 16384  # fewer vectors than this are compared outright: measured
 _PLAIN_VALUES = 384  # so are shorter ones
 _LONGEST = 2**16  # values for which the rounding slack is derived
-_LEARN = 768  # vectors that the axes are learned from
-_WORTH = 8  # measuring one vector in this many by itself costs about what a product over all does: measured
-_BLOCK = 2**22  # numbers of a block of the matrix of bounds
+_LEARN = 4  # vectors an axis that the axes are learned from: measured
+_DEEPEST = 768  # neighbours; more are not worth the bounds
+_SEEDS = 3  # times k vectors are seen by the fine level to pick the k that tell how far to look: measured
+_WORTH = 8  # times all vectors measured one by one cost what a product over all of them does: measured
+_BLOCK = 2**22  # numbers of a block of the matrix of exact sums
+_HELD = 2**24  # estimates that are held at once: measured
+_TOGETHER = 64  # queries at least, whatever that holds: fewer would read the points from memory too often
+_CACHED = 2**18  # values that are measured one by one at once: what the cache holds
+_POINTS = 512  # points that are compared at once: measured
+_CENTRE = 128
+_CHUNK = 2**24 // (255 * _CENTRE) // 64 * 64  # products of a level and a centred one that float32 sums exactly
 _UNIT = 2.0**-24  # rounding of float32
 
 
@@ -28,33 +39,62 @@ _UNIT = 2.0**-24  # rounding of float32
 class _Level:
     """Vectors seen through a few coordinates.
 
-    `points` are float32 [n, k+1]: k coordinates and the residual norm. `norms` are their squared norms.
+    `points` are float32 [n, k+2]: k coordinates, the residual norm, and the squared norm of these k+1. `largest` is
+    the largest norm (not squared).
     """
 
     points: ndarray
-    norms: ndarray
+    largest: float
 
-    def estimates(self, rows: ndarray | slice, other: "_Level", columns: ndarray | slice) -> ndarray:
-        """Return the squared distance of every row to every column of `other`, float32; see `ceiling`."""
-        out: ndarray = self.points[rows] @ other.points[columns].T
-        out *= -2
-        out += self.norms[rows, None]
-        out += other.norms[None, columns]
-        return out
+    @classmethod
+    def of(cls, points: ndarray) -> "_Level":
+        """Take the points and their largest norm."""
+        return cls(points, math.sqrt(points[:, -1].max(initial=0)))
 
-    def ceiling(self, limit: float, other: "_Level") -> float:
-        """Return what no estimate exceeds whose true squared distance is at most `limit`.
+    @property
+    def norms(self) -> Float64[ndarray, " n"]:
+        """Return the squared norms."""
+        return self.points[:, -1].astype(np.float64)
 
-        With u = 2^-24, m the sum of the largest norms of both sides and K = k + 1 terms:
-        the float32 product and norms err by at most K u m^2 together and the sums by 3 u m^2 (Higham 2002, section
-        3.1), doubled here for the terms in u^2. The stored points are off from the exact ones: coordinates by at most
-        (2^-24 + 2^-32) |x|, for float64 products of at most 2^16 values with axes that Householder QR made orthonormal
-        to 2^-33, rounded to float32; so the squared residual by at most 2^-30 |x|^2, and the residual, since
-        |a - b| <= sqrt |a^2 - b^2|, by at most 2^-15 |x|. Both ends together move a distance by at most 2^-14 m.
+    def asking(self, rows: slice) -> Float32[ndarray, "q k2"]:
+        """Return some of the vectors as the other side of `estimates`: -2 p and 1."""
+        asked: ndarray = self.points[rows] * np.float32(-2)
+        asked[:, -1] = 1
+        return asked
+
+    def estimates(
+        self, asked: Float32[ndarray, "q k2"], some: slice, out: Float32[ndarray, "q m"] | None = None
+    ) -> Float32[ndarray, "q m"]:
+        """Return the squared distances of some vectors to askers, less the askers' squared norms; see `ceiling`."""
+        estimates: ndarray = np.matmul(asked, self.points[some].T, out=out)
+        return estimates
+
+    def ceiling(self, limit: float, own: Float64[ndarray, "*q"] | float) -> Float64[ndarray, "*q"] | float:
+        """Return what no estimate exceeds whose true squared distance is at most `limit`, for squared norms of askers.
+
+        With u = 2^-24, m the sum of the norms |p| of the asker and |q| of the longest vector, and K = k + 2 terms: the
+        float32 product errs by at most K u (2 |p| |q| + |q|^2), both squared norms, summed in float64 and rounded, by
+        u (|p|^2 + |q|^2), the rounding of what is returned to float32 by u m^2 (Higham 2002, section 3.1): together
+        less than (K + 2) u m^2, doubled here for the terms in u^2. The stored points are off from the exact ones of a
+        centred vector x: coordinates by at most (2^-24 + 2^-32) |x|, for float64 products of at most 2^16 values with
+        axes that Householder QR made orthonormal to 2^-33, rounded to float32; so the squared residual by at most
+        2^-30 |x|^2, and the residual, since |a - b| <= sqrt |a^2 - b^2|, by at most 2^-15 |x|. Both ends together move
+        a distance by at most 2^-14 m.
         """
-        most = float(np.sqrt(self.norms.max(initial=0)) + np.sqrt(other.norms.max(initial=0))) * 1.001
-        terms = self.points.shape[1]
-        return float((np.sqrt(limit) + 2.0**-14 * most) ** 2 + 2 * (terms + 4) * _UNIT * most**2)
+        most = (own**0.5 + self.largest) * 1.001
+        reach = (limit**0.5 + 2.0**-14 * most) ** 2
+        ceiling: ndarray | float = reach + 2 * (self.points.shape[1] + 2) * _UNIT * most**2 - own
+        return ceiling
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Vectors beside what is known of them: both levels, and their exact squared norms (centred)."""
+
+    vectors: UInt8[ndarray, "n d"]
+    coarse: _Level
+    fine: _Level
+    squares: Float64[ndarray, " n"]
 
 
 class Nearest:
@@ -63,9 +103,9 @@ class Nearest:
     def __init__(self, vectors: UInt8[ndarray, "n d"]) -> None:
         self.vectors = vectors
         n, d = vectors.shape
-        self._axes = _Axes.learn(vectors) if _pays(n, d) else None
+        self._axes = _Axes.learn(vectors, _FINE) if _pays(n, d) else None
         if self._axes:
-            self._levels = self._axes.levels(vectors)
+            self._seen = self._axes.see(vectors)
 
     def search(self, queries: UInt8[ndarray, "q d"], k: int) -> tuple[Int64[ndarray, "q k"], Int64[ndarray, "q k"]]:
         """Return the k nearest of each query: squared distances of levels and ids, nearest first, ties by id.
@@ -73,42 +113,141 @@ class Nearest:
         Exact. There are as many columns as vectors where those are fewer than k.
         """
         k = min(k, len(self.vectors))
-        if not self._axes or not 0 < k <= _LEARN:
+        if not self._axes or not 0 < k <= _DEEPEST:
             return _plain(self.vectors, queries, k)
         found = np.empty((2, len(queries), k), np.int64)
-        step = max(1, _BLOCK // len(self.vectors))
-        for i in range(0, len(queries), step):
-            found[:, i : i + step] = self._cascade(queries[i : i + step], self._axes, k)
+        step = min(len(queries), max(_TOGETHER, _HELD // len(self.vectors)))
+        held = np.empty((step, len(self.vectors)), np.float32)
+        for i in range(0, len(queries), max(1, step)):
+            some = queries[i : i + step]
+            found[:, i : i + step] = self._cascade(some, self._axes, held[: len(some)], k)
         return found[0], found[1]
 
-    def _cascade(self, queries: ndarray, axes: "_Axes", k: int) -> ndarray:
-        """Search a block of queries; those that the bounds leave too much for are compared outright."""
-        levels = axes.levels(queries)
-        estimates = levels[0].estimates(slice(None), self._levels[0], slice(None))
+    def _cascade(self, queries: ndarray, axes: "_Axes", held: ndarray, k: int) -> ndarray:
+        """Search a block of queries; those that the bounds leave too much for are compared outright.
+
+        The estimates go into `held`: one space for all blocks, for new space costs time.
+        """
         found = np.empty((2, len(queries), k), np.int64)
-        many = []
-        for i, query in enumerate(queries):
-            near = self._survivors(query, estimates[i], levels, i, k)
-            if near is None:
+        asked = axes.see(queries)
+        estimates = self._seen.coarse.estimates(asked.coarse.asking(slice(None)), slice(None), held)
+        bars = _bars(estimates, _SEEDS * k)
+        room = _Room(self._seen)
+        budget, many = _WORTH * len(self.vectors), []
+        for i, query in enumerate(_queries(asked)):
+            seeds, sums, left = self._survivors(query, room, estimates[i], bars[i], k)
+            budget -= len(left)
+            if budget < 0:
                 many.append(i)
             else:
-                found[:, i] = _first(_exact(self.vectors, near, query), near, k)
-        found[:, many] = _plain(self.vectors, queries[many], k)
+                sums = np.concatenate([sums, room.sums(query, left)])
+                found[:, i] = _first(sums, np.concatenate([seeds, left]), k)
+        if many:
+            found[:, many] = _plain(self.vectors, queries[many], k)
         return found
 
     def _survivors(
-        self, query: ndarray, estimates: ndarray, levels: "tuple[_Level, _Level]", place: int, k: int
-    ) -> ndarray | None:
-        """Return the ids that may be among the k nearest, or None where they are too many to be worth it."""
-        most = k + len(self.vectors) // _WORTH
-        coarse, fine = self._levels
-        reach = float(_exact(self.vectors, np.argpartition(estimates, k - 1)[:k], query).max())
-        near = np.flatnonzero(estimates <= levels[0].ceiling(reach, coarse))
-        if len(near) > 4 * most:
-            return None
-        own = slice(place, place + 1)
-        near = near[levels[1].estimates(own, fine, near)[0] <= levels[1].ceiling(reach, fine)]
-        return near if len(near) <= most else None
+        self, query: "_Query", room: "_Room", estimates: ndarray, bar: float, k: int
+    ) -> tuple[ndarray, ndarray, ndarray]:
+        """Return k near ids, their exact sums, and whichever other ids may be among the k nearest.
+
+        Writes over the estimates of what the fine level has seen, so that it is seen once.
+        """
+        coarse, fine = self._seen.coarse, self._seen.fine
+        first = (estimates <= bar).nonzero()[0][: 2 * _SEEDS * k]
+        bounds, guesses = room.estimates(query, first)
+        best = np.argpartition(guesses, k - 1)[:k]
+        seeds = first[best]
+        sums = room.sums(query, seeds)
+        reach = float(sums.max())
+        bounds[best] = estimates[first] = np.inf
+        more = (estimates <= coarse.ceiling(reach, query.coarse_norm)).nonzero()[0]
+        bounds = np.concatenate([bounds, room.estimates(query, more)[0]])
+        left = np.concatenate([first, more])[bounds <= fine.ceiling(reach, query.fine_norm)]
+        return seeds, sums, left
+
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """One query y as the levels and the exact sums want it: its points, and its centred values y - c, with c = 128.
+
+    `offset` is what its exact sums have in common: |y-c|^2 + 2 c sum(y-c).
+    """
+
+    coarse_norm: float
+    fine_norm: float
+    fine: Float32[ndarray, " k2"]
+    centred: Float32[ndarray, " d"]
+    offset: float
+
+
+def _queries(seen: _Seen) -> Iterator[_Query]:
+    """Return each of the vectors, ready to ask with."""
+    centred = seen.vectors.astype(np.float32) - _CENTRE
+    offsets = seen.squares + 2 * _CENTRE * centred.sum(1, dtype=np.float64)
+    norms = seen.coarse.norms.tolist(), seen.fine.norms.tolist()
+    return map(_Query, *norms, seen.fine.asking(slice(None)), centred, offsets.tolist())
+
+
+class _Room:
+    """What measures a few vectors at a time, in space that is filled again and again: new space costs more than it."""
+
+    def __init__(self, seen: _Seen) -> None:
+        self._seen = seen
+        d = seen.vectors.shape[1]
+        self._levels = np.empty((max(1, _CACHED // d), d), np.uint8)
+        self._wide = np.empty(self._levels.shape, np.float32)
+        self._points = np.empty((_POINTS, seen.fine.points.shape[1]), np.float32)
+
+    def sums(self, query: _Query, ids: Int64[ndarray, " m"]) -> Int64[ndarray, " m"]:
+        """Return the exact squared distances to some of the vectors: |x-c|^2 + |y-c|^2 - 2 x (y-c) + 2 c sum(y-c)."""
+        products = np.empty(len(ids))
+        for part, some in _parts(ids, len(self._levels)):
+            levels, wide = self._levels[: len(some)], self._wide[: len(some)]
+            np.copyto(wide, self._seen.vectors.take(some, 0, out=levels, mode="clip"))
+            products[part] = _products(wide, query.centred)
+        exact: ndarray = (self._seen.squares[ids] - 2 * products + query.offset).astype(np.int64)
+        return exact
+
+    def estimates(self, query: _Query, ids: Int64[ndarray, " m"]) -> tuple[ndarray, ndarray]:
+        """Return the fine estimates of some vectors, and guesses that take the residuals for orthogonal."""
+        estimates, residuals = np.empty((2, len(ids)), np.float32)
+        for part, some in _parts(ids, _POINTS):
+            points = self._seen.fine.points.take(some, 0, out=self._points[: len(some)], mode="clip")
+            np.matmul(points, query.fine, out=estimates[part])
+            residuals[part] = points[:, -2]
+        return estimates, estimates - query.fine[-2] * residuals
+
+
+def _parts(ids: Int64[ndarray, " m"], size: int) -> Iterator[tuple[slice, ndarray]]:
+    """Cut into parts of a size, with where each lies."""
+    for i in range(0, len(ids), size):
+        yield slice(i, i + size), ids[i : i + size]
+
+
+def _products(levels: Float32[ndarray, "m d"], centred: Float32[ndarray, " d"]) -> Float64[ndarray, " m"]:
+    """Return the exact inner products of levels and centred levels, by sums that float32 holds."""
+    m, d = levels.shape
+    cut = d - d % _CHUNK
+    chunks = levels[:, :cut].reshape(m, -1, _CHUNK).swapaxes(0, 1) @ centred[:cut].reshape(-1, _CHUNK, 1)
+    products: ndarray = chunks[:, :, 0].sum(0, dtype=np.float64)
+    if cut < d:
+        products += np.vecdot(levels[:, cut:], centred[cut:])
+    return products
+
+
+def _bars(estimates: Float32[ndarray, "q n"], seeds: int) -> Float32[ndarray, " q"]:
+    """Return for each query a value that at least so many estimates do not exceed, and not many more do not.
+
+    It is a partial sort of the minima of groups, which costs much less than one of all.
+    """
+    q, n = estimates.shape
+    each = max(1, n // (4 * seeds))
+    groups = n // each
+    minima = estimates[:, : each * groups].reshape(q, each, groups).min(1)
+    place = min(seeds, groups) - 1
+    bars: ndarray = np.partition(minima, place, axis=1)[:, place]
+    return bars
 
 
 def within(vectors: UInt8[ndarray, "n d"], radius_rms: float) -> Int64[ndarray, "p 2"]:
@@ -118,48 +257,57 @@ def within(vectors: UInt8[ndarray, "n d"], radius_rms: float) -> Int64[ndarray, 
     """
     n, d = vectors.shape
     limit = distance.largest_sum(radius_rms, d)
-    levels = _Axes.learn(vectors).levels(vectors) if _pays(n, d) else None
+    level = _Axes.learn(vectors, _COARSE).see(vectors).coarse if _pays(n, d) else None
     found = [np.zeros((0, 2), np.int64)]
     step = 1024
     for i in range(0, n, step):
         for j in range(i, n, step):
-            found.append(_block(vectors, levels, slice(i, i + step), slice(j, j + step), limit))
+            found.append(_block(vectors, level, slice(i, i + step), slice(j, j + step), limit))
     pairs = np.concatenate(found)
     pairs = pairs[pairs[:, 0] < pairs[:, 1]]
     ordered: ndarray = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
     return ordered
 
 
+def principal(vectors: Float64[ndarray, "n d"], count: int) -> Float64[ndarray, "count d"]:
+    """Return orthonormal rows that span the leading principal axes, and any others where the vectors have fewer.
+
+    The vectors are taken as they are: subtract their mean where that is wanted. By the smaller of both Gram matrices.
+    """
+    if vectors.shape[0] < vectors.shape[1]:
+        spanned = vectors.T @ np.linalg.eigh(vectors @ vectors.T)[1][:, ::-1][:, :count]
+    else:
+        spanned = np.linalg.eigh(vectors.T @ vectors)[1][:, ::-1][:, :count]
+    rows, _ = np.linalg.qr(np.pad(spanned, ((0, 0), (0, count - spanned.shape[1]))))
+    return np.ascontiguousarray(rows.T)
+
+
 @dataclass(frozen=True, slots=True)
 class _Axes:
-    """Orthonormal rows (float64 [k, d]) and the whole-numbered centre that vectors are taken from."""
+    """Orthonormal rows (float64 [k, d])."""
 
     rows: Float64[ndarray, "k d"]
-    centre: Float64[ndarray, " d"]
 
     @classmethod
-    def learn(cls, vectors: ndarray) -> "_Axes":
-        """Take the leading principal axes of evenly spaced vectors, made orthonormal."""
-        some = vectors[np.linspace(0, len(vectors) - 1, min(_LEARN, len(vectors))).astype(np.int64)].astype(np.float64)
-        centre = np.rint(some.mean(0))
-        some -= centre
-        _, parts = np.linalg.eigh(some @ some.T)
-        keep = min(_FINE, some.shape[1], len(some))
-        axes, _ = np.linalg.qr(some.T @ parts[:, ::-1][:, :keep])
-        return cls(np.ascontiguousarray(axes.T), centre)
+    def learn(cls, vectors: UInt8[ndarray, "n d"], count: int) -> "_Axes":
+        """Take the leading principal axes of evenly spaced vectors, at most `count`."""
+        n, d = vectors.shape
+        some = vectors[np.linspace(0, n - 1, min(_LEARN * count, n)).astype(np.int64)]
+        return cls(principal(_centred(some), min(count, d, len(some))))
 
-    def levels(self, vectors: ndarray) -> tuple[_Level, _Level]:
-        """Return the coarse and the fine view of the vectors."""
+    def see(self, vectors: UInt8[ndarray, "n d"]) -> _Seen:
+        """Return the vectors with both of their views."""
         n, k = len(vectors), len(self.rows)
-        coarse, fine = np.empty((n, min(_COARSE, k) + 1), np.float32), np.empty((n, k + 1), np.float32)
+        coarse = np.empty((n, min(_COARSE, k) + 2), np.float32, "F")  # the order that makes the product fastest
+        fine = np.empty((n, k + 2), np.float32)
+        squares = np.empty(n)
         for i in range(0, n, 512):
-            x = vectors[i : i + 512] - self.centre
-            points, norms = x @ self.rows.T, np.vecdot(x, x)
+            x = _centred(vectors[i : i + 512])
+            squares[i : i + 512] = np.vecdot(x, x)
+            coordinates = x @ self.rows.T
             for out in (coarse, fine):
-                part = points[:, : out.shape[1] - 1]
-                out[i : i + 512, :-1] = part
-                out[i : i + 512, -1] = np.sqrt(np.maximum(norms - np.vecdot(part, part), 0))
-        return _Level(coarse, _norms(coarse)), _Level(fine, _norms(fine))
+                _fill(out[i : i + 512], coordinates, squares[i : i + 512])
+        return _Seen(vectors, _Level.of(coarse), _Level.of(fine), squares)
 
 
 def _pays(n: int, d: int) -> bool:
@@ -167,17 +315,27 @@ def _pays(n: int, d: int) -> bool:
     return n >= _PLAIN_ROWS and _PLAIN_VALUES <= d <= _LONGEST
 
 
-def _norms(points: Float32[ndarray, "n k"]) -> Float32[ndarray, " n"]:
-    norms: ndarray = np.vecdot(points, points)
-    return norms
+def _centred(vectors: UInt8[ndarray, "n d"]) -> Float64[ndarray, "n d"]:
+    centred: ndarray = vectors.astype(np.float64)
+    centred -= _CENTRE
+    return centred
 
 
-def _block(vectors: ndarray, levels: tuple[_Level, _Level] | None, rows: slice, columns: slice, limit: int) -> ndarray:
+def _fill(points: ndarray, coordinates: ndarray, squares: ndarray) -> None:
+    """Write the leading coordinates, the residual norm and the squared norm of both."""
+    exact = coordinates[:, : points.shape[1] - 2]
+    points[:, :-2] = exact
+    points[:, -2] = np.sqrt(np.maximum(squares - np.vecdot(exact, exact), 0))
+    wide = points[:, :-1].astype(np.float64)
+    points[:, -1] = np.vecdot(wide, wide)
+
+
+def _block(vectors: ndarray, level: _Level | None, rows: slice, columns: slice, limit: int) -> ndarray:
     """Return the pairs of a block within the limit; many survivors are measured by a product, few one by one."""
-    if levels is None or limit < 0:
+    if level is None or limit < 0:
         return _pairs(distance.squares(vectors[rows], vectors[columns]) <= limit, rows, columns)
-    coarse = levels[0]
-    maybe = coarse.estimates(rows, coarse, columns) <= coarse.ceiling(float(limit), coarse)
+    ceilings = np.asarray(level.ceiling(float(limit), level.norms[rows]), np.float32)
+    maybe = level.estimates(level.asking(rows), columns) <= ceilings[:, None]
     if rows == columns:
         maybe = np.triu(maybe, 1)
     if np.count_nonzero(maybe) > maybe.size // 16:
@@ -201,19 +359,13 @@ def _paired(a: ndarray, b: ndarray) -> ndarray:
     return sums
 
 
-def _exact(vectors: ndarray, ids: ndarray, query: ndarray) -> ndarray:
-    """Return the exact squared distances of a query to some of the vectors."""
-    sums: ndarray = distance.squares(vectors[ids], query[None])[:, 0]
-    return sums
-
-
 def _first(sums: ndarray, ids: ndarray, k: int) -> ndarray:
     """Return the k smallest sums with their ids, ties by id."""
     if len(sums) > 4 * k:
         keep = sums <= np.partition(sums, k - 1)[k - 1]
         sums, ids = sums[keep], ids[keep]
     order = np.lexsort((ids, sums))[:k]
-    return np.stack([sums[order], ids[order]])
+    return np.array([sums[order], ids[order]])
 
 
 def _plain(vectors: ndarray, queries: ndarray, k: int) -> tuple[ndarray, ndarray]:

@@ -26,6 +26,17 @@ _ROWS = 4096
 
 _ORDERS = [(v, u) for v in range(_WAVES + 1) for u in range(_WAVES + 1) if 0 < u + v <= _WAVES]
 DIMENSIONS = len(_ORDERS)
+TURNS = (
+    "as it is",
+    "mirrored",
+    "upside down and mirrored",
+    "turned by 180 degrees",
+    "mirrored along its diagonal",
+    "turned by 90 degrees clockwise",
+    "turned by 90 degrees anticlockwise",
+    "mirrored along its other diagonal",
+)
+"""The eight turns of `turn_pixels` in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +102,37 @@ def turn_pixels(pictures: ndarray, turn: int) -> ndarray:
     moved = pictures.swapaxes(1, 2) if turn & 4 else pictures
     moved = moved[:, ::-1] if turn & 2 else moved
     return moved[:, :, ::-1] if turn & 1 else moved
+
+
+def leaning(vectors: Float32[ndarray, "n {DIMENSIONS}"], slack: float = 0.0) -> list[Int64[ndarray, " k"]]:
+    """Return for each of the eight turns which pictures it sets upright: one a picture, but for ties, without `slack`.
+
+    Upright is a picture that is brighter at its left and at its top, and more so at its left. Two pictures that match
+    are both set upright by turns that match, unless they are nearly even: with `slack`, a turn counts that misses each
+    of these by no more than that, so that a picture has a few.
+    """
+    found = []
+    for turn in range(8):
+        order, signs = _turns()
+        right, down = (
+            vectors[:, order[turn][place]] * signs[turn][place]
+            for place in (_ORDERS.index((0, 1)), _ORDERS.index((1, 0)))
+        )
+        found.append(np.flatnonzero((right >= -slack) & (down >= -slack) & (right - down >= -slack)))
+    return found
+
+
+@cache
+def led_back() -> Int64[ndarray, "8 8"]:
+    """Return the turn that leads from the second to the first picture, where turns [a, b] make them alike."""
+    square = np.arange(9).reshape(1, 3, 3)
+    names = {turn_pixels(square, turn).tobytes(): turn for turn in range(8)}
+    table = np.empty((8, 8), np.int64)
+    for first in range(8):
+        back = next(turn for turn in range(8) if (turn_pixels(turn_pixels(square, first), turn) == square).all())
+        for second in range(8):
+            table[first, second] = names[turn_pixels(turn_pixels(square, second), back).tobytes()]
+    return table
 
 
 @cache

@@ -1,9 +1,24 @@
-"""Where pictures come from: one protocol, one file for each kind."""
+"""Where pictures come from: one protocol, a file for each kind, opened by URI (`tar:PATH`, `hf:ID`) or by content."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol
+
+from byrote.errors import CorpusError, did_you_mean
+
+KINDS = {
+    "folder": "byrote.sources.folder:at",
+    "tar": "byrote.sources.shards:Shards",
+    "parquet": "byrote.sources.parquet:Parquet",
+    "hf": "byrote.sources.huggingface:at",
+    "zip": "byrote.sources.archive:Archive",
+    "npz": "byrote.sources.arrays:Arrays",
+    "cifar": "byrote.sources.arrays:Cifar",
+    "list": "byrote.sources.listing:Listing",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +63,26 @@ class Source(Protocol):
 
 
 def open(uri: str) -> Source:
-    """Open the source that `uri` names (a folder, for now). Raises CorpusError."""
-    from byrote.sources.folder import Folder
+    """Open the source that `uri` names: KIND:PLACE, or a path or URL whose kind is told by its content.
 
-    return Folder(Path(uri))
+    Raises CorpusError.
+    """
+    kind, separator, rest = uri.partition(":")
+    known = kinds()
+    if not separator or rest.startswith("//") or (kind not in known and Path(uri).exists()):
+        from byrote.sources import recognised
+
+        return recognised.opened(uri)
+    if kind not in known:
+        told = f"unknown kind {kind!r}{did_you_mean(kind, known)}"
+        raise CorpusError(f"source {uri!r}: {told}, and no such path: one of {', '.join(known)}, or a path or URL")
+    if not rest:
+        raise CorpusError(f"source {uri!r} names no place: write {kind}:PLACE")
+    module, _, name = known[kind].partition(":")
+    source: Source = getattr(import_module(module), name)(rest)
+    return source
+
+
+def kinds() -> dict[str, str]:
+    """Return the known kinds of sources, those of other packages included (entry-point group `byrote.sources`)."""
+    return KINDS | {point.name: point.value for point in entry_points(group="byrote.sources")}

@@ -21,20 +21,16 @@ from byrote.store import Recipe
 
 def recipe(corpus: Corpus, plan: CorpusPlan) -> Recipe:
     """Return the recipe of the groups."""
-    about = {"pairs": _look(corpus, plan).pairs.digest, "near": plan.near, "alike": plan.alike}
+    about = {"pairs": Look.of(corpus, plan).pairs.digest, "near": plan.near, "alike": plan.alike}
     return Recipe.of("groups", about)
 
 
 def run(desk: Desk, corpus: Corpus, plan: CorpusPlan) -> list[Failed]:
     """Group all pictures of the corpus, both sides, in its own folder; pairs are measured where they are not yet."""
     made = recipe(corpus, plan)
-    if not desk.store.parts(made) and (failed := near.run(desk, corpus, plan.crop)):
+    if not desk.store.parts(made) and (failed := near.run(desk, corpus, plan)):
         return failed
     return desk.fill(made, Dedupe(corpus.root, plan), [Part("00000", items=len(corpus.distinct))], "pictures")
-
-
-def _look(corpus: Corpus, plan: CorpusPlan) -> Look:
-    return Look(corpus.root, corpus.digest, plan.crop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +42,7 @@ class Dedupe:
 
     def __call__(self, part: Part) -> None:
         """Do the one part."""
-        corpus = Corpus(self.root)
+        corpus = Corpus.now(self.root)
         pairs = [row for row in measured(corpus, self.plan) if alike(row.rms, row.evidence, self.plan)]
         labels = components(len(corpus.distinct), numbered(corpus.distinct, pairs))
         rows = grouped(corpus.distinct, [int(label) for label in labels], _rows_of_a_side(corpus))
@@ -55,7 +51,7 @@ class Dedupe:
 
 def measured(corpus: Corpus, plan: CorpusPlan) -> list[Pair]:
     """Return the measured pairs; none where the corpus was not searched."""
-    return corpus.store.read_all(Pair, _look(corpus, plan).pairs)
+    return corpus.store.read_all(Pair, Look.of(corpus, plan).pairs)
 
 
 def alike(rms: float | None, evidence: float | None, plan: CorpusPlan) -> bool:

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from time import time
 
 import numpy as np
 
@@ -62,7 +64,7 @@ def run(desk: Desk, corpus: Corpus, hashes: Path | None = None) -> list[Failed]:
         for k in range(0, len(new), PART):
             chunk = new[k : k + PART]
             parts.append(Part(f"{number + len(parts):05d}", (named, chunk), len(chunk)))
-    return desk.fill(corpus.recipe, Index(corpus.root, hashes), parts, "files")
+    return desk.fill(corpus.recipe, Index(corpus.root, hashes, time()), parts, "files")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +76,12 @@ class Index:
 
     root: Path
     hashes: Path | None = None
+    began: float = 0.0
 
     def __call__(self, part: Part) -> None:
         """Do one part."""
         named, chunk = part.payload
-        corpus, source = Corpus(self.root), sources.open(named.uri)
+        corpus, source = Corpus(self.root), _source(named.uri, self.began)
         listed = HashList.open(self.hashes) if self.hashes else None
         thumbnails, wholes = Thumbnail(), Whole()
         pictures, lost, screened = [], [], 0
@@ -98,12 +101,19 @@ class Index:
             if blind(picture.digest) in corpus.removed:
                 continue
             pictures.append(picture)
-            seen[THUMBNAIL].append(thumbnails.describe([image])[0])
             seen[WHOLE].append(wholes.describe([image])[0])
+            square = picture.width == picture.height  # then both are the same
+            seen[THUMBNAIL].append(seen[WHOLE][-1] if square else thumbnails.describe([image])[0])
         arrays = {key: np.array(rows, np.uint8).reshape(-1, thumbnails.dimensions) for key, rows in seen.items()}
         corpus.store.write(corpus.recipe, f"{part.name}.unreadable", lost, Unreadable)
         counted = {SCREENED: np.array([screened])} if screened else {}
         corpus.store.write(corpus.recipe, part.name, pictures, Picture, arrays | counted)
+
+
+@lru_cache(maxsize=4)
+def _source(uri: str, began: float) -> sources.Source:
+    """Open a source once in a process and a run: it may keep what it has found out about its files."""
+    return sources.open(uri)
 
 
 def _picture(named: Named, item: Listed, image: RGB) -> Picture:

@@ -23,7 +23,8 @@ from byrote.kernels.cells import Cells, Filed, above
 from byrote.kernels.distance import paired_rms
 from byrote.kernels.register import register
 from byrote.kernels.search import within
-from byrote.kernels.waves import DIMENSIONS, Window, luma, turn_pixels, turned, waves, windows
+from byrote.kernels.waves import DIMENSIONS, Window, leaning, led_back, luma, turn_pixels, turned, waves, windows
+from byrote.plan import CorpusPlan
 from byrote.stages import Desk, Failed
 from byrote.store import Recipe, Store
 
@@ -35,7 +36,10 @@ FINE = 64
 """Side at which pixels are compared."""
 _FEW, _MANY = 50_000, 1_000_000  # pictures; the more there are, the more chance resemblances, so the less is looked at
 _LEAST = (0.85, 0.92)  # correlation of waves from which a pair is looked at, for few and for many pictures
-_VISITS = 12
+_LEAST_QUICK = (0.9, 0.95)
+_VISITS, _VISITS_QUICK = 12, 4  # cells
+_CELLS = 4  # times the root of the number of pictures
+_SLACK = 0.05  # of what leans: more found no more of the planted copies
 _ROWS = 2**21  # vectors filed at once
 _PAIRS = 2**15  # of a part
 _CHUNK = 1024
@@ -45,34 +49,54 @@ HITS = "hits"
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What is looked for: `least` is the smallest share of an edge that a cropped copy keeps, 1 for no crops."""
+    """What is looked for: `least` is the smallest share of an edge that a cropped copy keeps, 1 for no crops.
+
+    A quick look leaves out crops and the comparison of thumbnails as they stand.
+    """
 
     corpus: Path
     digest: str
     least: float
+    quick: bool = False
+
+    @classmethod
+    def of(cls, corpus: Corpus, plan: CorpusPlan) -> "Look":
+        """Return what a plan looks for in a corpus."""
+        return cls(corpus.root, corpus.digest, 1.0 if plan.quick else plan.crop, plan.quick)
 
     @property
     def likely(self) -> Recipe:
         """Return the recipe of the candidates."""
-        return Recipe.of("likely", {"corpus": self.digest, "least": self.least, "waves": DIMENSIONS, "visits": _VISITS})
+        about = {"corpus": self.digest, "least": self.least, "quick": self.quick}
+        return Recipe.of("likely", about | {"waves": DIMENSIONS, "visits": self.visits})
 
     @property
     def pairs(self) -> Recipe:
         """Return the recipe of the measured pairs."""
-        return Recipe.of("pairs", {"corpus": self.digest, "likely": self.likely.digest, "radius": RADIUS, "kept": KEPT})
+        return Recipe.of("pairs", {"likely": self.likely.digest, "radius": RADIUS, "kept": KEPT})
+
+    @property
+    def visits(self) -> int:
+        """Return how many cells a picture is looked for in."""
+        return _VISITS_QUICK if self.quick else _VISITS
+
+    def alike(self, n: int) -> float:
+        """Return the correlation from which a pair is looked at, by the logarithm of the number of pictures."""
+        few, many = _LEAST_QUICK if self.quick else _LEAST
+        return few + (many - few) * min(1.0, log(max(n, _FEW) / _FEW) / log(_MANY / _FEW))
 
 
-def run(desk: Desk, corpus: Corpus, least: float) -> list[Failed]:
+def run(desk: Desk, corpus: Corpus, plan: CorpusPlan) -> list[Failed]:
     """Find the candidates and measure them."""
-    look, n = Look(corpus.root, corpus.digest, least), len(corpus.distinct)
-    failed = desk.fill(look.likely, Likely(look), _searches(n, windows(least)), "comparisons")
+    look, n = Look.of(corpus, plan), len(corpus.distinct)
+    failed = desk.fill(look.likely, Likely(look), _searches(n, windows(look.least)), "comparisons")
     return failed or desk.fill(look.pairs, Measure(look), list(_measures(desk.store, look, n)), "pairs")
 
 
 def _searches(n: int, looked: Sequence[Window]) -> list[Part]:
     """Return the part that compares thumbnails as they stand, and those that compare some windows in all turns."""
-    step = max(1, _ROWS // max(1, n))
-    batches = [range(k, min(k + step, len(looked))) for k in range(0, len(looked), step)]
+    step, some = max(1, _ROWS // max(1, n)), len(looked) if n > 1 else 0
+    batches = [range(k, min(k + step, some)) for k in range(0, some, step)]
     return [Part("00000", None, n)] + [Part(f"{k:05d}", batch, n * len(batch)) for k, batch in enumerate(batches, 1)]
 
 
@@ -84,48 +108,60 @@ class Likely:
 
     def __call__(self, part: Part) -> None:
         """Do one part: thumbnails as they stand where it names no windows."""
-        corpus = Corpus(self.look.corpus)
-        hits = _still(corpus) if part.payload is None else _moved(corpus, windows(self.look.least), part.payload)
+        corpus = Corpus.now(self.look.corpus)
+        hits = _still(corpus, self.look) if part.payload is None else _moved(corpus, self.look, part.payload)
         corpus.store.write(self.look.likely, part.name, [], Pair, {HITS: hits})
 
 
-def _still(corpus: Corpus) -> NDArray[np.void]:
-    found = within(corpus.vectors(corpus.distinct), RADIUS)
+def _still(corpus: Corpus, look: Look) -> NDArray[np.void]:
+    """Return every pair whose thumbnails are near as they stand, exactly; none in a quick look."""
+    found = np.zeros((0, 2), np.int64) if look.quick else within(corpus.vectors(corpus.distinct), RADIUS)
     hits = np.zeros(len(found), _HIT)
     hits["holder"], hits["shown"] = found.T
     hits["alike"] = np.nan
     return hits
 
 
-def _moved(corpus: Corpus, looked: Sequence[Window], which: range) -> NDArray[np.void]:
-    """Return the best hit of every pair whose waves are alike in one of these windows, in any turn."""
-    n = len(corpus.distinct)
-    grey = np.concatenate([_grey(block) for _, block in corpus.blocks(WHOLE)] or [np.zeros((0, SIDE, SIDE), "f4")])
-    asked = waves(grey)
-    held = np.concatenate([waves(grey, looked[k]) for k in which])
-    count = round(4 * n**0.5)
-    cells = Cells.learn(held, count)
+def _moved(corpus: Corpus, look: Look, which: range) -> NDArray[np.void]:
+    """Return the best hit of every pair whose waves are alike in one of these windows, in any turn.
+
+    Windows are filed upright, and asked for upright: a picture that has no clear lean is asked for in a few turns.
+    """
+    n, (asked, held) = len(corpus.distinct), _described(corpus, [windows(look.least)[k] for k in which])
+    held, filed_turns = _upright(held)
+    cells = Cells.learn(held, round(_CELLS * n**0.5))
     filed = Filed.of(held, cells.nearest(held, 1)[:, 0], len(cells.centres))
-    found = [np.zeros(0, _HIT)]
-    for turn in range(8):
-        queries = turned(asked, turn)
-        for query, place, alike in above(filed, queries, cells.nearest(queries, _VISITS), _least(n)):
+    found, back = [np.zeros(0, _HIT)], led_back()
+    for turn, rows in enumerate(leaning(asked, _SLACK)):
+        queries = turned(asked[rows], turn)
+        for query, place, alike in above(filed, queries, cells.nearest(queries, look.visits), look.alike(n)):
             hits = np.empty(len(query), _HIT)
-            hits["holder"], hits["shown"], hits["turn"], hits["alike"] = place % n, query, turn, alike
-            hits["window"] = which.start + place // n
+            hits["holder"], hits["shown"], hits["alike"] = place % n, rows[query], alike
+            hits["turn"], hits["window"] = back[filed_turns[place], turn], which.start + place // n
             found.append(hits[hits["holder"] != hits["shown"]])
     return _best(np.concatenate(found), n)
 
 
-def _grey(block: NDArray[np.uint8]) -> NDArray[np.float32]:
-    grey: NDArray[np.float32] = luma(block.reshape(-1, SIDE, SIDE, 3))
-    return grey
+def _described(corpus: Corpus, looked: Sequence[Window]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the waves of all pictures, and of their windows, one window after the other."""
+    n = len(corpus.distinct)
+    asked, held = np.empty((n, DIMENSIONS), np.float32), np.empty((len(looked), n, DIMENSIONS), np.float32)
+    for some, block in corpus.blocks(WHOLE):
+        grey = luma(block.reshape(-1, SIDE, SIDE, 3))
+        asked[some] = waves(grey)
+        for k, window in enumerate(looked):
+            held[k, some] = waves(grey, window)
+    return asked, held.reshape(-1, DIMENSIONS)
 
 
-def _least(n: int) -> float:
-    """Return the correlation from which a pair is looked at: the logarithm of the number of pictures decides."""
-    share = log(max(n, _FEW) / _FEW) / log(_MANY / _FEW)
-    return _LEAST[0] + (_LEAST[1] - _LEAST[0]) * min(1.0, share)
+def _upright(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the vectors set upright, and the turns that did it."""
+    turns, out = np.zeros(len(vectors), np.int64), np.empty_like(vectors)
+    for turn, rows in enumerate(leaning(vectors)):
+        turns[rows] = turn
+    for turn in range(8):
+        out[turns == turn] = turned(vectors[turns == turn], turn)
+    return out, turns
 
 
 def _keys(hits: NDArray[np.void], n: int) -> NDArray[np.int64]:
@@ -165,7 +201,7 @@ class Measure:
     def __call__(self, part: Part) -> None:
         """Do one part."""
         hits, near = part.payload
-        corpus = Corpus(self.look.corpus)
+        corpus = Corpus.now(self.look.corpus)
         evidence, found = _weighed(corpus, hits, windows(self.look.least))
         apart = np.full(len(hits), np.nan)
         apart[near] = _apart(corpus, hits[near])

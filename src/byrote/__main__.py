@@ -1,0 +1,7 @@
+"""`python -m byrote`."""
+
+import sys
+
+from byrote.cli import main
+
+sys.exit(main())
