@@ -4,6 +4,7 @@ What only audits need is imported when one runs: it takes longer than to look fo
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -125,25 +126,25 @@ def duplicates(
     Files end in .csv or .parquet. Pairs are measured once; other thresholds only draw groups anew. Raises ByroteError.
     """
     target, plan = Corpus.at(Path(corpus)), plan or CorpusPlan()
-    for table in (out, pairs):
-        if table is not None:
-            export.suffix(Path(table))
     with _at_work(target.root, target.store, jobs, progress) as desk:
+        target = Corpus.now(target.root)
         failed = dedupe.run(desk, target, plan)
     _whole(target.root, failed)
     groups = target.store.read_all(Group, dedupe.recipe(target, plan))
-    rows = export.rows(target, groups)
-    near = export.near(target, [p for p in dedupe.measured(target, plan) if dedupe.alike(p.rms, p.evidence, plan)])
+    near = [p for p in dedupe.measured(target, plan) if dedupe.alike(p.rms, p.evidence, plan)]
     if out is not None:
-        export.write(Path(out), rows, export.Row)
+        export.write(Path(out), export.rows(target, groups), export.Row)
     if pairs is not None:
-        export.write(Path(pairs), near, export.Near)
-    counts = {row.group: row.files for row in rows}
+        export.write(Path(pairs), export.near(target, near), export.Near)
+    copies = {(row.group, row.side): row.copies for row in groups}
+    files = Counter(dict.fromkeys((row.group for row in groups), 0))
+    for (group, _), n in copies.items():
+        files[group] += n
     return {
-        "files": len(rows),
-        "groups": len(counts),
-        "duplicated": sum(n > 1 for n in counts.values()),
-        "spare": len(rows) - len(counts),
+        "files": files.total(),
+        "groups": len(files),
+        "duplicated": sum(n > 1 for n in files.values()),
+        "spare": files.total() - len(files),
         "pairs": len(near),
     }
 

@@ -114,7 +114,8 @@ class Corpus:
     def _kept(self, rows: pa.Table) -> pa.Table:
         """Leave out what was removed, and sort."""
         if self.removed and "digest" in rows.column_names:
-            rows = rows.filter(pa.array([blind(one) not in self.removed for one in rows["digest"].to_pylist()]))
+            stays = [blind(one) not in self.removed for one in rows["digest"].to_pylist()]
+            rows = rows.filter(pa.array(stays, pa.bool_()))
         gone = {line["uri"] for line in self.store.ledger() if line.get("event") == "source removed"}
         if gone:
             named = {one.uri for one in self.named()}
@@ -183,6 +184,12 @@ class Corpus:
         return {digest: (part, row) for digest, part, row in reversed(list(zip(*columns, strict=True)))}
 
     @cached_property
+    def places(self) -> dict[str, str]:
+        """Return where one file of each distinct picture lies, the same as `by_digest` tells of."""
+        columns = (self.table[name].to_pylist() for name in ("digest", "where"))
+        return dict(reversed(list(zip(*columns, strict=True))))
+
+    @cached_property
     def by_digest(self) -> dict[str, Picture]:
         """Return one row for each distinct picture."""
         return {row.digest: row for row in reversed(self.pictures)}
@@ -197,7 +204,7 @@ class Corpus:
         out = np.empty((len(places), width), dtype)
         order = np.argsort(places[:, 0], kind="stable")
         parts, first = np.unique(places[order, 0], return_index=True)
-        for part, rows in zip(parts, np.split(order, first[1:]), strict=True):
+        for part, rows in zip(parts, np.split(order, first)[1:], strict=True):
             out[rows] = self.store.array(made, f"{part:05d}", name)[places[rows, 1]]
         return out
 

@@ -38,7 +38,7 @@ class CorpusPlan:
         0.05, "near-duplicates: largest RMS distance at 64 x 64; JPEG quality 50 alone moves a photo by .023", 0, 0.1
     )
     alike: float = _knob(
-        3.0, "and those moved, turned or cropped: least evidence (log-odds) that one shows the other", -4
+        0.0, "and those moved, turned or cropped: least evidence (log-odds) that one shows the other", -4
     )
     crop: float = _knob(0.8, "smallest share of an edge that a cropped copy keeps; 1 looks for no crops", 0.8, 1)
     quick: bool = _knob(False, "look for no crops, and compare no thumbnails as they stand: much faster")

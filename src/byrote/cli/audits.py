@@ -14,10 +14,16 @@ from byrote.plan import STAGES
 def add(command: Add) -> None:
     """Add them."""
     index = command("index", _index, "Index pictures into a corpus; a second call adds.")
-    index.add_argument("source", nargs="*", metavar="SOURCE", help="a folder of pictures of the training set")
-    index.add_argument("--corpus", type=Path, required=True, metavar="DIR", help="the corpus to make or to add to")
     index.add_argument(
-        "--held-out", action="append", default=[], metavar="SOURCE", help="a folder of controls, never trained on"
+        "source",
+        nargs="*",
+        metavar="SOURCE",
+        help="pictures of the training set: a folder, shards, a table, … (docs/howto/sources.md)",
+    )
+    index.add_argument("--corpus", type=Path, required=True, metavar="DIR", help="the corpus to make or to add to")
+    index.add_argument("--held-out", action="append", default=[], metavar="SOURCE", help="controls, never trained on")
+    index.add_argument(
+        "--hashes", type=Path, metavar="FILE", help="MD5 and PDQ hashes: what they hit is counted, not indexed"
     )
     json_option(index)
     jobs_option(index, 1)
@@ -61,7 +67,12 @@ def _index(options: argparse.Namespace) -> int:
         raise ByroteError("byrote index: nothing to index; name a SOURCE or --held-out SOURCE")
     watch = watcher()
     corpus = api.index(
-        *options.source, corpus=options.corpus, held_out=options.held_out, jobs=options.jobs, progress=watch
+        *options.source,
+        corpus=options.corpus,
+        held_out=options.held_out,
+        hashes=options.hashes,
+        jobs=options.jobs,
+        progress=watch,
     )
     watch.close()
     sides = [picture.side for picture in corpus.pictures]
@@ -71,6 +82,7 @@ def _index(options: argparse.Namespace) -> int:
         "pictures": sides.count("picture"),
         "controls": sides.count("control"),
         "unreadable": len(corpus.unreadable),
+        "screened": corpus.screened,
     }
     tell(options.json, told, f"{told['corpus']}: {told['pictures']:,} pictures, {told['controls']:,} controls")
     for row in corpus.unreadable[:5]:

@@ -35,7 +35,7 @@ _BLOCK = 8192
 class Near:
     """A picture of the corpus beside the query. `shows` says which of them shows a part of the other.
 
-    `turn` and `window` (left, top, width, height) lead from the one that holds to the one that is shown.
+    That one, turned by `turn`, is the window (left, top, width, height, in shares of the edges) of the other.
     """
 
     digest: str
@@ -114,7 +114,7 @@ def _answer(
     controls: "_Controls",
     show: int,
 ) -> Checked:
-    ordered = sorted(found.items(), key=lambda item: _rank(item[1], plan))
+    ordered = sorted(found.items(), key=lambda item: (item[0] != digest, *_rank(item[1], plan)))
     near = tuple(_near(other, pair, rows[other]) for other, pair in ordered[:show])
     best = ordered[0][1] if ordered else None
     called = best is not None and alike(best.rms, best.evidence, plan)

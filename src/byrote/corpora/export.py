@@ -70,7 +70,7 @@ def rows(corpus: Corpus, groups: Sequence[Group]) -> list[Row]:
 def near(corpus: Corpus, pairs: Sequence[Pair]) -> list[Near]:
     """Return the near pairs with their places, those of most evidence first."""
     ordered = sorted(pairs, key=lambda p: (-(p.evidence if p.evidence is not None else -99), p.rms or 0, p.a, p.b))
-    places = {digest: row.where for digest, row in corpus.by_digest.items()}
+    places = corpus.places
     return [
         Near(places[p.a], places[p.b], p.rms, p.evidence, TURNS[p.turn], p.left, p.top, p.width, p.height, p.a, p.b)
         for p in ordered

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 MAX_FILE = 512 * 2**20  # bytes; images.MAX_PIXELS samples of 16 bits, unpacked, take three quarters of it
+_FIRST = 2**16  # bytes that are asked for at first
 MAX_NAMES = 2**20  # that one pattern may stand for
 EXTRAS = {"s3": "s3", "s3a": "s3", "hf": "datasets"}
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -71,7 +72,9 @@ def whole(place: str, most: int) -> bytes:
 
 def limited(stream: BinaryIO, most: int) -> bytes:
     """Return what is left in a stream. Raises OSError where that is more than `most` bytes."""
-    data = stream.read(most + 1)
+    data = stream.read(min(most, _FIRST) + 1)
+    if len(data) > _FIRST:  # asking for much at once reserves as much, for every small file too
+        data += stream.read(most + 1 - len(data))
     if len(data) > most:
         raise OSError(f"larger than {most} bytes")
     return data

@@ -6,6 +6,7 @@ All of it is untrusted: nothing outside the folder is ever read.
 import os
 import posixpath
 import re
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -63,6 +64,7 @@ class _Local:
     def __init__(self, place: str) -> None:
         self.place = place
         self._root = os.path.realpath(place)
+        self._folders: dict[str, str] = {}
 
     def walk(self, note: Callable[[str, str], None]) -> set[str]:
         """Return all files, by their paths with slashes, and note the folders that were passed over."""
@@ -82,12 +84,15 @@ class _Local:
 
     def open(self, name: str) -> BinaryIO:
         """Open a regular file inside the folder. Raises OSError."""
-        return os.fdopen(regular(self._inside(name)), "rb")
+        place = self._plain(name)
+        return os.fdopen(regular(self._inside(name) if os.path.islink(place) else place), "rb")
 
     def measured(self, name: str) -> tuple[int, int]:
         """Return size and time of change of what would be read, or of the link itself where it may not be followed."""
         try:
-            status = os.stat(self._inside(name))
+            status = os.lstat(self._plain(name))
+            if stat.S_ISLNK(status.st_mode):
+                status = os.stat(self._inside(name))
         except OSError:
             return self._measured_link(name)
         return status.st_size, status.st_mtime_ns
@@ -117,6 +122,15 @@ class _Local:
         except OSError:
             return -1, 0
         return status.st_size, status.st_mtime_ns
+
+    def _plain(self, name: str) -> str:
+        """Return the path of a file in the real path of its folder, which is asked for once. Raises OSError."""
+        folder, own = posixpath.split(name)
+        if folder not in self._folders:
+            self._folders[folder] = self._inside(folder) if folder else self._root
+        if own in ("", ".", "..") or _leaves(own):
+            raise OSError("outside the folder")
+        return os.path.join(self._folders[folder], own)
 
     def _inside(self, file: str) -> str:
         """Return the real path of a file. Raises OSError where that is outside the folder."""

@@ -62,7 +62,8 @@ class ArrowRows:
             raise OSError("no rows")
         if self.count > size:
             raise OSError(f"broken: it claims {self.count} rows in {size} bytes")
-        self.columns: Columns = columns(self._batches[0].schema)
+        with reading():
+            self.columns: Columns = columns(self._batches[0].schema)
         self._checked = -1
 
     def captions(self) -> Iterator[texts.Said]:

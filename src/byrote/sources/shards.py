@@ -149,8 +149,8 @@ class Shards:
 def _indexed(place: str, size: int, modified: int) -> _Shard:
     """Read the headers and the captions of a shard. Raises OSError.
 
-    The latest few are kept for the whole process, as the parts of a shard are read one after the other. Size and time of
-    change are asked for so that a shard that changed is read again.
+    The latest few are kept for the whole process, as the parts of a shard are read one after the other. Size and time
+    of change are asked for so that a shard that changed is read again.
     """
     shard = _Shard(modified=modified)
     times: dict[str, int] = {}

@@ -89,11 +89,11 @@ class Look:
 def run(desk: Desk, corpus: Corpus, plan: CorpusPlan) -> list[Failed]:
     """Find the candidates and measure them."""
     look, n = Look.of(corpus, plan), len(corpus.distinct)
-    failed = desk.fill(look.likely, Likely(look), _searches(n, windows(look.least)), "comparisons")
-    return failed or desk.fill(look.pairs, Measure(look), list(_measures(desk.store, look, n)), "pairs")
+    failed = desk.fill(look.likely, Likely(look), searches(n, windows(look.least)), "comparisons")
+    return failed or desk.fill(look.pairs, Measure(look), list(measures(desk.store, look, n)), "pairs")
 
 
-def _searches(n: int, looked: Sequence[Window]) -> list[Part]:
+def searches(n: int, looked: Sequence[Window]) -> list[Part]:
     """Return the part that compares thumbnails as they stand, and those that compare some windows in all turns."""
     step, some = max(1, _ROWS // max(1, n)), len(looked) if n > 1 else 0
     batches = [range(k, min(k + step, some)) for k in range(0, some, step)]
@@ -179,7 +179,7 @@ def _best(hits: NDArray[np.void], n: int) -> NDArray[np.void]:
     return hits[order[first]]
 
 
-def _measures(store: Store, look: Look, n: int) -> Iterator[Part]:
+def measures(store: Store, look: Look, n: int) -> Iterator[Part]:
     """Bring the hits of all parts together: a row a pair, with whether it is near as it stands."""
     hits = [store.array(look.likely, part, HITS) for part in store.parts(look.likely)]
     still, moved = hits[0], _best(np.concatenate([np.zeros(0, _HIT), *hits[1:]]), n)
