@@ -1,7 +1,7 @@
 """Fit the weights of `byrote.kernels.register` on planted copies, another draw of edits than
 benchmarks/duplicates.py's.
 
-python benchmarks/fitting.py --photos photos.parquet --cifar cifar10.parquet --work DIR [--seed 99]
+    python benchmarks/fitting.py --photos photos.parquet --cifar cifar10.parquet --work DIR [--seed 99]
 
 Pairs that nobody planted and that two rounds call copies without doubt (log-odds above 3) are left out: they are
 pictures that the sources hold twice. Fitted on half A; what half B says is printed. Logistic regression, L2 with C =

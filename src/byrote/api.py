@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -126,6 +126,9 @@ def duplicates(
     Files end in .csv or .parquet. Pairs are measured once; other thresholds only draw groups anew. Raises ByroteError.
     """
     target, plan = Corpus.at(Path(corpus)), plan or CorpusPlan()
+    for table in (out, pairs):
+        if table is not None:
+            export.suffix(Path(table))
     with _at_work(target.root, target.store, jobs, progress) as desk:
         target = Corpus.now(target.root)
         failed = dedupe.run(desk, target, plan)
@@ -155,14 +158,17 @@ def check(
     plan: CorpusPlan | None = None,
     *,
     show: int = 5,
+    approximate: bool = False,
     progress: Progress | None = None,
 ) -> "list[Checked]":
-    """Look for images among the pictures of a corpus. Raises ByroteError."""
+    """Look for images among the pictures of a corpus, all or those that its index finds. Raises ByroteError."""
+    from byrote.corpora.approximate import around
     from byrote.corpora.check import check as look
+    from byrote.corpora.check import read
 
-    target = Corpus.at(Path(corpus))
-    files = [Path(image) for image in images]
-    return look(target, files, plan or CorpusPlan(), progress or silent, show=show)
+    target, plan, files = Corpus.at(Path(corpus)), plan or CorpusPlan(), [Path(image) for image in images]
+    among = around(target, [read(file) for file in files], plan) if approximate else None
+    return look(target, files, plan, progress or silent, show=show, among=among)
 
 
 def summary(corpus: Place, plan: CorpusPlan | None = None) -> "tuple[Corpus, Summary]":
@@ -170,7 +176,7 @@ def summary(corpus: Place, plan: CorpusPlan | None = None) -> "tuple[Corpus, Sum
     from byrote.corpora import summary as summary_corpora
 
     target = Corpus.at(Path(corpus))
-    return target, summary_corpora.summary(target, plan or CorpusPlan(), None)
+    return target, summary_corpora.summary(target, plan or CorpusPlan())
 
 
 def describe(corpus: Place, descriptor: str, *, jobs: int = 1, progress: Progress | None = None) -> dict[str, Any]:
@@ -182,6 +188,16 @@ def describe(corpus: Place, descriptor: str, *, jobs: int = 1, progress: Progres
     made = described.recipe(descriptors.open(descriptor))
     known = [row.known for row in target.store.read_all(described.Described, made)]
     return {"descriptor": descriptors.open(descriptor).name, "described": sum(known), "gone": len(known) - sum(known)}
+
+
+def approximate(corpus: Place) -> dict[str, Any]:
+    """Make the approximate index of a corpus, on disk, and return what it says of itself. Raises ByroteError."""
+    from byrote.corpora import approximate as approximate_corpora
+
+    target = Corpus.at(Path(corpus))
+    with target.store.locked():
+        made = approximate_corpora.make(target)
+    return asdict(made) | {"says": made.line()}
 
 
 def remove(

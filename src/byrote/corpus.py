@@ -133,6 +133,12 @@ class Corpus:
         """Return the rows of all pictures as records; for large corpora use `table`."""
         return _records(Picture, self.table)
 
+    def rows(self, digests: Iterable[str]) -> list[Picture]:
+        """Return the rows of some pictures."""
+        return _records(
+            Picture, self.table.filter(pc.is_in(self.table["digest"], pa.array(list(digests), pa.string())))
+        )
+
     @cached_property
     def unreadable(self) -> list[Unreadable]:
         """Return the files that could not be read, with their reasons."""
@@ -145,9 +151,9 @@ class Corpus:
 
     @cached_property
     def screened(self) -> int:
-        """Return how many files the list of hashes hit; one that is read again counts again."""
+        """Return how many files the list of hashes hit: by what stands for them (`as_file`), so each counts once."""
         parts = [path.name.split(".")[0] for path in self.store.folder(self.recipe).glob(f"*.{SCREENED}.npy")]
-        return sum(int(self.store.array(self.recipe, part, SCREENED)[0]) for part in parts)
+        return len({row.tobytes() for part in parts for row in self.store.array(self.recipe, part, SCREENED)})
 
     def known(self, named: Named) -> dict[str, tuple[int, int, tuple[str, ...]]]:
         """Return size, time of change and captions of what the corpus holds of a source, by `where`."""
@@ -174,8 +180,13 @@ class Corpus:
 
     @cached_property
     def distinct(self) -> list[str]:
-        """Return the distinct digests, sorted: the order of near-duplicates' ids."""
-        return sorted(self._places)
+        """Return the distinct digests in the order in which their vectors lie: the order of near-duplicates' ids."""
+        return sorted(self._places, key=self._places.__getitem__)
+
+    @cached_property
+    def order(self) -> str:
+        """Return the digest of `distinct`: tables of ids hold for one order only."""
+        return "sha256:" + hashlib.sha256("".join(self.distinct).encode()).hexdigest()
 
     @cached_property
     def _places(self) -> dict[str, tuple[int, int]]:

@@ -177,7 +177,7 @@ def fit(image: RGB, width: int, height: int) -> RGB:
 def _plain_jpeg(data: bytes, at_least: int | None) -> RGB | None:
     """Decode an ordinary JPEG by simplejpeg where that is installed: the same pixels, in less than half the time.
 
-    Whatever is out of the ordinary (EXIF, which may turn it, other colours than grey and YCbCr, damage) is left to Pillow.
+    Whatever is out of the ordinary (EXIF, which may turn it, colours other than grey and YCbCr, damage) is for Pillow.
     """
     if simplejpeg is None or not data.startswith(_SIGNATURES["JPEG"]) or b"Exif" in data[:_HEAD]:
         return None

@@ -20,7 +20,7 @@ from byrote.kernels.approximate import Approximate
 from byrote.store import replace_file
 
 INDEX, SUMMARY = "index.faiss", "index.json"
-EFFORTS = (8, 16, 32, 64, 128, 256, 512)
+EFFORTS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 """Lists visited a query: the least that reaches `TARGET` is taken. Ours."""
 TARGET = 0.95
 """Recall at 10 that is aimed for. Ours."""

@@ -35,7 +35,7 @@ class CorpusPlan:
 
     path: str = _knob("", "folder made by `byrote index`")
     near: float = _knob(
-        0.05, "near-duplicates: largest RMS distance at 64 x 64; JPEG quality 50 alone moves a photo by .023", 0, 0.1
+        0.03, "near-duplicates: largest RMS of 32 x 32 thumbnails; JPEG quality 50 alone moves a photo by .006", 0, 0.06
     )
     alike: float = _knob(
         0.0, "and those moved, turned or cropped: least evidence (log-odds) that one shows the other", -4

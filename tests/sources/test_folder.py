@@ -146,19 +146,19 @@ def test_any_caption_comes_through_json_as_text_that_utf8_can_hold(tmp_path_fact
 
 def test_a_caption_that_is_no_text_is_noted(tmp_path):
     fill(tmp_path, "a.png")
-    jsonl(tmp_path, {"file_name": "a.png", "text": ["one", "two"]})
+    jsonl(tmp_path, {"file_name": "a.png", "text": {"one": "two"}})
     folder = Folder(tmp_path)
     assert [listed.caption for listed in folder.list()] == [None]
     assert Note("metadata.jsonl, line 1", "a caption that is no text") in folder.notes
 
 
-def test_the_sidecar_wins_over_metadata_and_the_first_row_over_later_ones(tmp_path):
-    fill(tmp_path, "a.png", "b.png", a="sidecar")
-    rows = [("a.png", "one"), ("b.png", "two"), ("b.png", "three"), ("b.png", "two")]
+def test_the_sidecar_wins_over_metadata_and_the_captions_of_several_rows_are_kept_in_their_order(tmp_path):
+    fill(tmp_path, "a.png", "b.png", "c.png", a="sidecar")
+    rows = [("a.png", "one"), ("b.png", "two"), ("b.png", "three"), ("b.png", "two"), ("c.png", ["x", "y", " "])]
     jsonl(tmp_path, *({"file_name": name, "text": text} for name, text in rows))
     folder = Folder(tmp_path)
-    assert [listed.caption for listed in folder.list()] == ["sidecar", "two"]
-    assert folder.notes == [Note("metadata.jsonl, line 3: 'b.png'", "a second caption of one picture is left out")]
+    assert [listed.captions for listed in folder.list()] == [("sidecar",), ("two", "three"), ("x", "y")]
+    assert folder.notes == []
 
 
 def test_a_changed_caption_is_seen_by_the_next_listing(tmp_path):

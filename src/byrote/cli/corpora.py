@@ -34,8 +34,13 @@ def add(command: Add) -> None:
     check.add_argument("image", nargs="+", type=Path, metavar="IMAGE")
     _corpus_option(check)
     check.add_argument("--show", type=int, default=5, metavar="N", help="nearest pictures to tell (default: 5)")
+    check.add_argument("--approximate", action="store_true", help="look only where `byrote approximate` leads")
     _thresholds(check)
     json_option(check)
+
+    approximate = command("approximate", _approximate, "Index a corpus for approximate search, on disk (faiss).")
+    _corpus_option(approximate)
+    json_option(approximate)
 
     describe = command("describe", _describe, "Describe the pictures of a corpus by a further descriptor.")
     describe.add_argument("descriptor", metavar="URI", help="pdq, sscd:FILE, clip:FOLDER_OR_ID, dinov2:FOLDER_OR_ID")
@@ -68,7 +73,7 @@ def _thresholds(to: argparse.ArgumentParser) -> None:
 
 
 def _plan(options: argparse.Namespace) -> CorpusPlan:
-    for name, low, high in (("near", 0.0, 0.1), ("crop", 0.8, 1.0)):
+    for name, low, high in (("near", 0.0, 0.06), ("crop", 0.8, 1.0)):
         value = getattr(options, name)
         if not low <= value <= high:
             raise ByroteError(f"--{name} is {value:g}; it takes {low:g} to {high:g}")
@@ -111,7 +116,10 @@ def _check(options: argparse.Namespace) -> int:
     from byrote.progress import watcher
 
     watch = watcher()
-    found = api.check(options.image, options.corpus, _plan(options), show=options.show, progress=watch)
+    plan = _plan(options)
+    found = api.check(
+        options.image, options.corpus, plan, show=options.show, approximate=options.approximate, progress=watch
+    )
     watch.close()
     tell(options.json, {"checked": [asdict(one) for one in found]}, "\n".join(_words(one) for one in found))
     return 0
@@ -148,6 +156,14 @@ def _line(near: Any) -> str:
     if near.captions:
         told.append(repr(near.captions[0]))
     return "; ".join(told)
+
+
+def _approximate(options: argparse.Namespace) -> int:
+    from byrote import api
+
+    told = api.approximate(options.corpus)
+    tell(options.json, told, told["says"])
+    return 0
 
 
 def _describe(options: argparse.Namespace) -> int:

@@ -1,18 +1,17 @@
 """Is this picture in the corpus? Its nearest pictures as it stands, and moved, turned or cropped either way."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from byrote import images
-from byrote.corpus import THUMBNAIL, WHOLE, Corpus
-from byrote.descriptors.thumbnail import Thumbnail
+from byrote.corpus import WHOLE, Corpus
 from byrote.descriptors.whole import SIDE, Whole
 from byrote.domain import RGB, Pair, Picture
 from byrote.errors import CorpusError
@@ -23,11 +22,13 @@ from byrote.kernels.waves import TURNS, luma, turn_pixels, turned, waves, window
 from byrote.plan import CorpusPlan
 from byrote.stages import Progress
 from byrote.stages.dedupe import alike, measured
-from byrote.stages.near import FINE, KEPT
+from byrote.stages.near import KEPT
 
 Answer = Literal["in it", "near-duplicate", "not found"]
 LOOKED = 64
 """Pictures of each kind (as they stand, holding, held) that are measured for a query: the most alike."""
+STILL = 10
+"""Nearest as they stand."""
 _BLOCK = 8192
 
 
@@ -79,24 +80,33 @@ class Checked:
 
 
 def check(
-    corpus: Corpus, files: Sequence[Path], plan: CorpusPlan, progress: Progress, *, show: int = 5
+    corpus: Corpus,
+    files: Sequence[Path],
+    plan: CorpusPlan,
+    progress: Progress,
+    *,
+    show: int = 5,
+    among: Set[str] | None = None,
 ) -> list[Checked]:
-    """Look for each image among the pictures of the training set. Raises CorpusError where one cannot be read."""
-    queries = [_read(path) for path in files]
-    hits = _Search(corpus, queries, plan, progress).run()
+    """Look for each image among the pictures of the training set, or `among` some digests of either side.
+
+    Raises CorpusError where one cannot be read.
+    """
+    queries = [read(path) for path in files]
+    hits = _Search(corpus, queries, plan, progress, corpus.digests("picture") if among is None else among).run()
     controls = _Controls(corpus, plan)
     rows: dict[str, list[Picture]] = defaultdict(list)
     wanted = {digest for found in hits for digest in found}
-    for row in corpus.pictures:
-        if row.digest in wanted:
-            rows[row.digest].append(row)
+    for row in corpus.rows(wanted):
+        rows[row.digest].append(row)
     return [
         _answer(str(path), images.digest(image), found, rows, plan, controls, show)
         for path, image, found in zip(files, queries, hits, strict=True)
     ]
 
 
-def _read(path: Path) -> RGB:
+def read(path: Path) -> RGB:
+    """Decode an image file. Raises CorpusError."""
     try:
         return images.decode(path.read_bytes())
     except OSError as error:
@@ -183,18 +193,19 @@ def _as_near(pair: Pair, best: Pair, alike: float) -> bool:
 
 
 class _Search:
-    """Holds queries against every picture of the training set, some at a time."""
+    """Holds queries against every picture of some, a block at a time."""
 
-    def __init__(self, corpus: Corpus, queries: Sequence[RGB], plan: CorpusPlan, progress: Progress) -> None:
+    def __init__(
+        self, corpus: Corpus, queries: Sequence[RGB], plan: CorpusPlan, progress: Progress, among: Set[str]
+    ) -> None:
         self._corpus, self._queries, self._progress = corpus, queries, progress
         self._windows = windows(plan.crop)
         self._corners = np.array([[w.left, w.top, w.width, w.height] for w in self._windows], np.float32)
         self._whole = Whole().describe(queries).reshape(-1, SIDE, SIDE, 3)
-        self._thumbnails = Thumbnail().describe(queries).astype(np.float32)
         grey = luma(self._whole)
         self._shown = np.stack([turned(waves(grey), turn) for turn in range(8)])  # the query as what is shown
         self._held = np.stack([waves(grey, window) for window in self._windows])  # the query as what holds
-        self._digests = sorted(corpus.digests("picture"))
+        self._digests = [digest for digest in corpus.distinct if digest in among]
 
     def run(self) -> list[dict[str, Pair]]:
         """Return for each query the pictures near it, by digest."""
@@ -209,7 +220,8 @@ class _Search:
         return found
 
     def _look(self, start: int, some: Sequence[str], tops: "Sequence[_Top]") -> None:
-        grey = luma(self._corpus.vectors(some, WHOLE).reshape(-1, SIDE, SIDE, 3))
+        seen = self._corpus.vectors(some, WHOLE).reshape(-1, SIDE, SIDE, 3)
+        grey = luma(seen)
         asked = waves(grey)
         for k, window in enumerate(self._windows):
             held = waves(grey, window)
@@ -218,14 +230,13 @@ class _Search:
                     tops[3 * q].add(found, start, k, turn)
                 for q, found in enumerate(self._held[k] @ turned(asked, turn).T):
                     tops[3 * q + 1].add(found, start, k, turn)
-        thumbnails = self._corpus.vectors(some, THUMBNAIL).astype(np.float32)
-        for q, own in enumerate(self._thumbnails):
-            tops[3 * q + 2].add(-np.square(thumbnails - own).mean(1), start, 0, 0)
+        for q, own in enumerate(self._whole):
+            tops[3 * q + 2].add(-paired_rms(seen, np.broadcast_to(own, seen.shape)), start, 0, 0)
 
     def _measured(self, q: int, holds: "_Top", held: "_Top", still: "_Top") -> dict[str, Pair]:
         """Measure the most alike of a query, and keep what is nearest for each picture."""
         found: dict[str, Pair] = {}
-        for pair in (*self._moved(q, holds, True), *self._moved(q, held, False), *self._still(q, still)):
+        for pair in (*self._moved(q, holds, True), *self._moved(q, held, False), *self._still(still)):
             other = pair.b if pair.a == "" else pair.a
             before = found.get(other)
             found[other] = pair if before is None else _joined(before, pair)
@@ -254,15 +265,13 @@ class _Search:
             if e >= KEPT
         ]
 
-    def _still(self, q: int, top: "_Top") -> list[Pair]:
-        places, *_ = top.best(LOOKED)
-        own, found = images.fit(self._queries[q], FINE, FINE)[None], []
-        for name in (self._digests[place] for place in places[:10]):
-            image = self._corpus.pixels(name)
-            if image is not None:
-                rms = float(paired_rms(own, images.fit(image, FINE, FINE)[None])[0])
-                found.append(Pair(name, "", rms, None, 0, 0.0, 0.0, 1.0, 1.0))
-        return found
+    def _still(self, top: "_Top") -> list[Pair]:
+        """Return the pictures that are nearest as they stand."""
+        places, apart = top.best(STILL)[0], top.scores(STILL)
+        names = [self._digests[place] for place in places]
+        return [
+            Pair(name, "", float(-rms), None, 0, 0.0, 0.0, 1.0, 1.0) for name, rms in zip(names, apart, strict=True)
+        ]
 
     def _exact(self, image: RGB, found: dict[str, Pair]) -> None:
         digest = images.digest(image)
@@ -277,7 +286,7 @@ class _Top:
     def __init__(self) -> None:
         self._rows: list[NDArray[np.float64]] = []
 
-    def add(self, alike: NDArray[np.float32], start: int, window: int, turn: int) -> None:
+    def add(self, alike: NDArray[np.floating[Any]], start: int, window: int, turn: int) -> None:
         """Take note of the best of a block."""
         best = np.argpartition(-alike, min(LOOKED, len(alike)) - 1)[:LOOKED]
         own = np.column_stack([alike[best], best + start, np.full(len(best), window), np.full(len(best), turn)])
@@ -290,6 +299,10 @@ class _Top:
         rows = self._sorted(count)
         places, ks, turns = rows[:, 1:].astype(np.int64).T
         return places, ks, turns
+
+    def scores(self, count: int) -> NDArray[np.float64]:
+        """Return how alike these are."""
+        return self._sorted(count)[:, 0]
 
     def _sorted(self, count: int) -> NDArray[np.float64]:
         rows = np.concatenate([np.zeros((0, 4)), *self._rows])

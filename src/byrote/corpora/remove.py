@@ -8,15 +8,16 @@ are written anew without it, and everything that was computed from it goes. A ki
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+import pyarrow.compute as pc
 
 from byrote.corpora import parts
 from byrote.corpus import Corpus, as_file, blind
@@ -24,6 +25,9 @@ from byrote.domain import Picture
 from byrote.errors import CorpusError
 from byrote.plan import CorpusPlan
 from byrote.store import sweep
+
+if TYPE_CHECKING:
+    from byrote.corpora.check import Checked
 
 DERIVED = ("page", "nearby", "groups", "pairs", "likely")
 """Folders of what is made from the pictures, and made again when asked for; what is made of another comes first."""
@@ -39,22 +43,32 @@ class Removed:
 
 
 def named(corpus: Corpus, files: Sequence[Path], *, alike: bool) -> list[str]:
-    """Return the digests of the pictures in image files, and of near-duplicates where `alike`.
+    """Return the digests of the pictures in image files, and of near-duplicates on either side where `alike`.
 
     Raises CorpusError where a file's picture is not in the corpus: nothing would be removed for it.
     """
+    digests: list[str] = []
+    for answer, near in _near(corpus, files, frozenset()):
+        own = [answer.digest] if _known(corpus, answer.digest) else []
+        if not own and not (alike and near):
+            told = "its near-duplicates too: `--alike`" if near else "nothing to remove"
+            raise CorpusError(f"{answer.image}: this very picture is not in {corpus.root} ({answer.answer}); {told}")
+        digests += own + (near if alike else [])
+    more = digests
+    while alike and more:  # a look tells the nearest ones only
+        again = _near(corpus, files, frozenset(digests))
+        more = [digest for _, near in again for digest in near]
+        digests += more
+    return list(dict.fromkeys(digests))
+
+
+def _near(corpus: Corpus, files: Sequence[Path], besides: frozenset[str]) -> "list[tuple[Checked, list[str]]]":
+    """Look for image files among all pictures but some; return the answers, and the near-duplicates of each."""
     from byrote.corpora.check import check
 
-    digests = []
-    for found in check(corpus, files, CorpusPlan(), _nobody, show=10_000) if files else ():
-        near = [one.digest for one in found.nearest if alike and one.calls(CorpusPlan())]
-        if found.digest in corpus.by_digest or blind(found.digest) in corpus.removed:
-            near.insert(0, found.digest)
-        if not near:
-            told = "its near-duplicates too: `--alike`" if found.answer == "near-duplicate" else "nothing to remove"
-            raise CorpusError(f"{found.image}: this very picture is not in {corpus.root} ({found.answer}); {told}")
-        digests += near
-    return digests
+    plan, among = CorpusPlan(), set(corpus.distinct) - besides
+    found = check(corpus, files, plan, _nobody, show=len(among), among=among) if files else []
+    return [(one, [near.digest for near in one.nearest if near.calls(plan)]) for one in found]
 
 
 def pictures(corpus: Corpus, digests: Iterable[str]) -> Removed:
@@ -64,10 +78,17 @@ def pictures(corpus: Corpus, digests: Iterable[str]) -> Removed:
     """
     wanted = list(dict.fromkeys(digests))
     for digest in wanted:
-        if digest not in corpus.by_digest and blind(digest) not in corpus.removed:
+        if not _known(corpus, digest):
             raise CorpusError(f"{corpus.root} holds no picture {digest!r}: `byrote check IMAGE` tells a digest")
     remember(corpus, "picture", {blind(digest) for digest in wanted} - corpus.removed)
     return clean(Corpus(corpus.root))
+
+
+def _known(corpus: Corpus, digest: str) -> bool:
+    """Say whether a picture is in the corpus, was removed before, or is what a file was before it changed."""
+    if digest in corpus.by_digest or blind(digest) in corpus.removed:
+        return True
+    return any(digest in _rows(corpus, part)[0]["digest"].to_pylist() for part in _stale(corpus))
 
 
 def source(corpus: Corpus, uri: str) -> Removed:
@@ -103,47 +124,54 @@ def remember(corpus: Corpus, what: Literal["picture", "file"], blinded: Iterable
 
 
 def clean(corpus: Corpus) -> Removed:
-    """Drop what was made from what was removed, and write every part anew that still holds it. Runs at any time."""
+    """Write every part anew that holds what was removed, or a state of a file that no longer counts. Runs at any time.
+
+    What was made from what was removed goes first: once no part holds it, nothing tells of it.
+    """
     sweep(corpus.root)
     parts.sweep_orphans(corpus)
-    gone = _gone_sources(corpus)
-    stale = [one for part in corpus.store.parts(corpus.recipe) if (one := _weighed(corpus, gone, part)).files]
-    derived = _drop(corpus) if stale else ()  # first: once no part is stale, nothing tells that these are
-    for one in stale:
-        _rewrite(corpus, one)
+    gone, stale = _gone_sources(corpus), _stale(corpus)
+    files = sum(_going(corpus, gone, part) for part in stale)
+    derived = _drop(corpus) if files else ()
+    for part in stale:
+        _rewrite(corpus, gone, part)
     for uri in gone:
         parts.rewrite(corpus.root / "ledger.jsonl", json.dumps(uri), json.dumps(blind(uri)))
-    return Removed(sum(one.files for one in stale), len(stale), derived)
+    return Removed(files, len(stale), derived)
 
 
-@dataclass(frozen=True, slots=True)
-class _Weighed:
-    """A part, which of its pictures and of its unreadable files stay, and whether its source does."""
-
-    part: str
-    keep: NDArray[np.bool_]
-    stays: NDArray[np.bool_]
-    named: bool
-
-    @property
-    def files(self) -> int:
-        """Return how many files go."""
-        return int((~self.keep).sum()) + int((~self.stays).sum())
+def _stale(corpus: Corpus) -> list[str]:
+    """List the parts of which not every row counts."""
+    count = Counter(corpus.table["part"].to_pylist()) + Counter(corpus.unreadable_table["part"].to_pylist())
+    rows = {part: sum(len(some) for some in _rows(corpus, part)) for part in corpus.store.parts(corpus.recipe)}
+    return [part for part, n in rows.items() if n > count[int(part)]]
 
 
-def _weighed(corpus: Corpus, gone: set[str], part: str) -> _Weighed:
-    rows, lost = corpus.store.table(Picture, corpus.recipe, part), parts.unreadable(corpus, part)
-    keep, stays = (np.array([not _goes(corpus, gone, row) for row in _names(some)], np.bool_) for some in (rows, lost))
-    return _Weighed(part, keep, stays, not any(uri in gone for some in (rows, lost) for uri, _ in _names(some)))
+def _rows(corpus: Corpus, part: str) -> tuple[pa.Table, pa.Table]:
+    return corpus.store.table(Picture, corpus.recipe, part), parts.unreadable(corpus, part)
 
 
-def _rewrite(corpus: Corpus, one: _Weighed) -> None:
-    """Write a part under a new number without what goes; its count of files that were held back stays."""
-    rows, lost = corpus.store.table(Picture, corpus.recipe, one.part), parts.unreadable(corpus, one.part)
-    remember(corpus, "file", _files(rows.filter(pa.array(~one.keep & _asked(corpus, rows)))) - corpus.removed)
-    if one.keep.any() or one.stays.any() or (one.named and parts.counts(corpus, one.part)):
-        parts.copy(corpus, one.part, one.keep, lost.filter(pa.array(one.stays)), corpus, parts.next_number(corpus))
-    parts.unlink(corpus, one.part)
+def _going(corpus: Corpus, gone: set[str], part: str) -> int:
+    """Count the files of a part that go, not those that only changed."""
+    return sum(_goes(corpus, gone, row) for some in _rows(corpus, part) for row in _names(some))
+
+
+def _rewrite(corpus: Corpus, gone: set[str], part: str) -> None:
+    """Write a part under a new number with the rows that count, and with its count of what was held back.
+
+    After a kill in between the new part is there beside the old one, of which no row counts any more.
+    """
+    rows, lost = _rows(corpus, part)
+    goes = np.array([_goes(corpus, gone, row) for row in _names(rows)], np.bool_)
+    remember(corpus, "file", _files(rows.filter(pa.array(goes & _asked(corpus, rows)))) - corpus.removed)
+    keep, stays = (
+        np.isin(np.arange(len(some)), held.filter(pc.field("part") == int(part))["row"].to_numpy())
+        for some, held in ((rows, corpus.table), (lost, corpus.unreadable_table))
+    )
+    counts = parts.counts(corpus, part) and not any(uri in gone for some in (rows, lost) for uri, _ in _names(some))
+    if keep.any() or stays.any() or counts:
+        parts.copy(corpus, part, keep, lost.filter(pa.array(stays)), corpus, parts.next_number(corpus))
+    parts.unlink(corpus, part)
 
 
 def _files(rows: pa.Table) -> set[str]:

@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 
 from byrote import images
+from byrote.corpora import approximate
 from byrote.corpora.parts import vectors_recipes
 from byrote.corpus import WHOLE, Corpus
 from byrote.descriptors.whole import SIDE
@@ -58,7 +59,7 @@ class Summary:
     screened: int
     removed: int
     descriptors: tuple[str, ...]
-    index: dict[str, Any] | None
+    index: str | None
     groups: int | None
     duplicated: int | None
     set_aside: int | None
@@ -66,7 +67,7 @@ class Summary:
     bytes: int
 
 
-def summary(corpus: Corpus, plan: CorpusPlan, index: dict[str, Any] | None) -> Summary:
+def summary(corpus: Corpus, plan: CorpusPlan) -> Summary:
     """Count. Reads what is there; looks for no duplicates."""
     sides, named = Counter(corpus.table["side"].to_pylist()), corpus.named()
     files = Counter(zip(corpus.table["side"].to_pylist(), corpus.table["source"].to_pylist(), strict=True))
@@ -88,7 +89,7 @@ def summary(corpus: Corpus, plan: CorpusPlan, index: dict[str, Any] | None) -> S
         screened=corpus.screened,
         removed=len(corpus.pictures_removed),
         descriptors=("thumbnail", "whole", *(_descriptor(recipe.content) for recipe in vectors_recipes(corpus))),
-        index=index,
+        index=approximate.summary(corpus),
         groups=None if rows is None else len({row.group for row in rows}),
         duplicated=None if rows is None else len({row.group for row in rows if row.copies > 1}),
         set_aside=None if rows is None else len({row.group for row in rows if row.set_aside}),
@@ -114,7 +115,7 @@ def words(told: Summary) -> str:
         lines.append(f"taken out on request: {told.removed:,} pictures; they are not indexed again")
     lines.append(_grouped(told))
     if told.index:
-        lines.append(_indexed(told.index))
+        lines.append(told.index)
     return "\n".join(lines)
 
 
@@ -126,10 +127,6 @@ def _grouped(told: Summary) -> str:
         f"groups: {told.groups:,}, of which {told.duplicated:,} have more than one file{most}; "
         f"{told.set_aside:,} have pictures and controls and are set aside"
     )
-
-
-def _indexed(index: dict[str, Any]) -> str:
-    return f"index for approximate search: {index}"
 
 
 def page(corpus: Corpus, told: Summary, path: Path, *, reveal: bool) -> None:
@@ -148,7 +145,7 @@ def page(corpus: Corpus, told: Summary, path: Path, *, reveal: bool) -> None:
         }
         for one in told.copied
     ]
-    size, indexed = f"{told.bytes / 2**20:,.1f} MiB", _indexed(told.index) if told.index else ""
+    size, indexed = f"{told.bytes / 2**20:,.1f} MiB", told.index or ""
     html = _template().render(
         told=told, cards=cards, reveal=reveal, size=size, indexed=indexed, hidden=HIDDEN, clean=clean
     )

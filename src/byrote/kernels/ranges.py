@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, UInt8
+from jaxtyping import Float32, Int64, UInt8
 from numpy import ndarray
 
 from byrote.kernels import distance
@@ -62,7 +62,8 @@ class _Leaves:
     @classmethod
     def of(cls, vectors: ndarray) -> "_Leaves":
         """Find the axes, and split the vectors along those in which they spread most."""
-        coarse, fine = Axes.learn(vectors, _FINE).levels(vectors, _COARSE)
+        axes = Axes.learn(vectors, _FINE)
+        coarse, fine, _ = axes.levels(vectors, min(_COARSE, len(axes.rows)))
         order, starts = _split(coarse.points[:, :-1])
         return cls(vectors, order, starts, Level.of(coarse.points[order]), Level.of(fine.points[order]))
 

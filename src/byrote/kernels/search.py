@@ -10,6 +10,7 @@ bound the k-th from above, and whatever has a larger lower bound is dropped.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
@@ -36,7 +37,7 @@ _UNIT = 2.0**-24  # rounding of float32
 
 
 @dataclass(frozen=True, slots=True)
-class _Level:
+class Level:
     """Vectors seen through a few coordinates.
 
     `points` are float32 [n, k+2]: k coordinates, the residual norm, and the squared norm of these k+1. `largest` is
@@ -47,7 +48,7 @@ class _Level:
     largest: float
 
     @classmethod
-    def of(cls, points: ndarray) -> "_Level":
+    def of(cls, points: ndarray) -> "Level":
         """Take the points and their largest norm."""
         return cls(points, math.sqrt(points[:, -1].max(initial=0)))
 
@@ -86,14 +87,18 @@ class _Level:
         ceiling: ndarray | float = reach + 2 * (self.points.shape[1] + 2) * _UNIT * most**2 - own
         return ceiling
 
+    def reach(self, limit: float) -> float:
+        """Return how far apart two stored points are at most whose true squared distance is at most `limit`."""
+        return float(limit**0.5 + 2.0**-14 * 2 * self.largest * 1.001)
+
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
     """Vectors beside what is known of them: both levels, and their exact squared norms (centred)."""
 
     vectors: UInt8[ndarray, "n d"]
-    coarse: _Level
-    fine: _Level
+    coarse: Level
+    fine: Level
     squares: Float64[ndarray, " n"]
 
 
@@ -103,7 +108,7 @@ class Nearest:
     def __init__(self, vectors: UInt8[ndarray, "n d"]) -> None:
         self.vectors = vectors
         n, d = vectors.shape
-        self._axes = _Axes.learn(vectors, _FINE) if _pays(n, d) else None
+        self._axes = Axes.learn(vectors, _FINE) if _pays(n, d) else None
         if self._axes:
             self._seen = self._axes.see(vectors)
 
@@ -123,7 +128,7 @@ class Nearest:
             found[:, i : i + step] = self._cascade(some, self._axes, held[: len(some)], k)
         return found[0], found[1]
 
-    def _cascade(self, queries: ndarray, axes: "_Axes", held: ndarray, k: int) -> ndarray:
+    def _cascade(self, queries: ndarray, axes: "Axes", held: ndarray, k: int) -> ndarray:
         """Search a block of queries; those that the bounds leave too much for are compared outright.
 
         The estimates go into `held`: one space for all blocks, for new space costs time.
@@ -250,25 +255,6 @@ def _bars(estimates: Float32[ndarray, "q n"], seeds: int) -> Float32[ndarray, " 
     return bars
 
 
-def within(vectors: UInt8[ndarray, "n d"], radius_rms: float) -> Int64[ndarray, "p 2"]:
-    """Return the pairs i < j whose RMS distance (levels / 255) is at most `radius_rms`, sorted.
-
-    Exact. The work space is bounded; the pairs themselves are as many as there are.
-    """
-    n, d = vectors.shape
-    limit = distance.largest_sum(radius_rms, d)
-    level = _Axes.learn(vectors, _COARSE).see(vectors).coarse if _pays(n, d) else None
-    found = [np.zeros((0, 2), np.int64)]
-    step = 1024
-    for i in range(0, n, step):
-        for j in range(i, n, step):
-            found.append(_block(vectors, level, slice(i, i + step), slice(j, j + step), limit))
-    pairs = np.concatenate(found)
-    pairs = pairs[pairs[:, 0] < pairs[:, 1]]
-    ordered: ndarray = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
-    return ordered
-
-
 def principal(vectors: Float64[ndarray, "n d"], count: int) -> Float64[ndarray, "count d"]:
     """Return orthonormal rows that span the leading principal axes, and any others where the vectors have fewer.
 
@@ -283,13 +269,13 @@ def principal(vectors: Float64[ndarray, "n d"], count: int) -> Float64[ndarray, 
 
 
 @dataclass(frozen=True, slots=True)
-class _Axes:
+class Axes:
     """Orthonormal rows (float64 [k, d])."""
 
     rows: Float64[ndarray, "k d"]
 
     @classmethod
-    def learn(cls, vectors: UInt8[ndarray, "n d"], count: int) -> "_Axes":
+    def learn(cls, vectors: UInt8[ndarray, "n d"], count: int) -> "Axes":
         """Take the leading principal axes of evenly spaced vectors, at most `count`."""
         n, d = vectors.shape
         some = vectors[np.linspace(0, n - 1, min(_LEARN * count, n)).astype(np.int64)]
@@ -297,9 +283,15 @@ class _Axes:
 
     def see(self, vectors: UInt8[ndarray, "n d"]) -> _Seen:
         """Return the vectors with both of their views."""
+        coarse, fine, squares = self.levels(vectors, min(_COARSE, len(self.rows)), "F")  # the fastest for the product
+        return _Seen(vectors, coarse, fine, squares)
+
+    def levels(
+        self, vectors: UInt8[ndarray, "n d"], few: int, order: Literal["C", "F"] = "C"
+    ) -> tuple[Level, Level, Float64[ndarray, " n"]]:
+        """Return the vectors by a few coordinates and by all, and their exact squared norms (centred)."""
         n, k = len(vectors), len(self.rows)
-        coarse = np.empty((n, min(_COARSE, k) + 2), np.float32, "F")  # the order that makes the product fastest
-        fine = np.empty((n, k + 2), np.float32)
+        coarse, fine = np.empty((n, few + 2), np.float32, order), np.empty((n, k + 2), np.float32)
         squares = np.empty(n)
         for i in range(0, n, 512):
             x = _centred(vectors[i : i + 512])
@@ -307,7 +299,7 @@ class _Axes:
             coordinates = x @ self.rows.T
             for out in (coarse, fine):
                 _fill(out[i : i + 512], coordinates, squares[i : i + 512])
-        return _Seen(vectors, _Level.of(coarse), _Level.of(fine), squares)
+        return Level.of(coarse), Level.of(fine), squares
 
 
 def _pays(n: int, d: int) -> bool:
@@ -328,35 +320,6 @@ def _fill(points: ndarray, coordinates: ndarray, squares: ndarray) -> None:
     points[:, -2] = np.sqrt(np.maximum(squares - np.vecdot(exact, exact), 0))
     wide = points[:, :-1].astype(np.float64)
     points[:, -1] = np.vecdot(wide, wide)
-
-
-def _block(vectors: ndarray, level: _Level | None, rows: slice, columns: slice, limit: int) -> ndarray:
-    """Return the pairs of a block within the limit; many survivors are measured by a product, few one by one."""
-    if level is None or limit < 0:
-        return _pairs(distance.squares(vectors[rows], vectors[columns]) <= limit, rows, columns)
-    ceilings = np.asarray(level.ceiling(float(limit), level.norms[rows]), np.float32)
-    maybe = level.estimates(level.asking(rows), columns) <= ceilings[:, None]
-    if rows == columns:
-        maybe = np.triu(maybe, 1)
-    if np.count_nonzero(maybe) > maybe.size // 16:
-        return _pairs(distance.squares(vectors[rows], vectors[columns]) <= limit, rows, columns)
-    pairs = _pairs(maybe, rows, columns)
-    step = max(1, 2**22 // vectors.shape[1])
-    kept = [pairs[:0]]
-    for i in range(0, len(pairs), step):
-        some = pairs[i : i + step]
-        kept.append(some[_paired(vectors[some[:, 0]], vectors[some[:, 1]]) <= limit])
-    return np.concatenate(kept)
-
-
-def _pairs(mask: ndarray, rows: slice, columns: slice) -> ndarray:
-    pairs: ndarray = np.argwhere(mask) + np.array([rows.start, columns.start])
-    return pairs
-
-
-def _paired(a: ndarray, b: ndarray) -> ndarray:
-    sums: ndarray = distance.paired_squares(a[:, None, :, None], b[:, None, :, None], tiles=1)[:, 0]
-    return sums
 
 
 def _first(sums: ndarray, ids: ndarray, k: int) -> ndarray:

@@ -46,8 +46,9 @@ class _Zipped:
             self._held = archive = directory(self.place)
         except OSError as error:
             raise CorpusError(f"archive {self.place!r} cannot be read: {error}") from error
-        found = {info.filename for info in archive.infolist() if not info.is_dir()}
-        if len(found) < len(archive.infolist()) - sum(info.is_dir() for info in archive.infolist()):
+        named = [info.filename for info in archive.infolist()]
+        found = {name for name in named if name and not name.endswith("/")}
+        if len(set(named)) < len(named):
             note("", "of members with one name the last is taken")
         return {name for name in found if not _is_hidden(name)}
 

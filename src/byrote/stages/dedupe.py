@@ -21,8 +21,8 @@ from byrote.store import Recipe
 
 def recipe(corpus: Corpus, plan: CorpusPlan) -> Recipe:
     """Return the recipe of the groups."""
-    about = {"pairs": Look.of(corpus, plan).pairs.digest, "near": plan.near, "alike": plan.alike}
-    return Recipe.of("groups", about)
+    about = {"corpus": corpus.digest, "crop": plan.crop, "quick": plan.quick, "near": plan.near, "alike": plan.alike}
+    return Recipe.of("groups", about | {"measured": near.MEASURED})
 
 
 def run(desk: Desk, corpus: Corpus, plan: CorpusPlan) -> list[Failed]:

@@ -56,11 +56,15 @@ def recipe(prompts: Recipe, plan: Plan, model: Model) -> Recipe:
 
 def hash_list(plan: Plan) -> HashList | None:
     """Open the list that screens samples, if the plan names one. Raises DescriptorError."""
-    return _opened_list(plan.file(plan.generate.hashes)) if plan.generate.hashes else None
+    if not plan.generate.hashes:
+        return None
+    path = plan.file(plan.generate.hashes)
+    return _opened_list(path, path.stat().st_mtime_ns if path.exists() else 0)
 
 
 @lru_cache(maxsize=2)
-def _opened_list(path: Path) -> HashList:
+def _opened_list(path: Path, changed: int) -> HashList:
+    """Read a list once in a process, and again when the file has changed."""
     return HashList.open(path)
 
 

@@ -84,7 +84,7 @@ class Index:
         corpus, source = Corpus(self.root), _source(named.uri, self.began)
         listed = HashList.open(self.hashes) if self.hashes else None
         thumbnails, wholes = Thumbnail(), Whole()
-        pictures, lost, screened = [], [], 0
+        pictures, lost, screened = [], [], []
         seen: dict[str, list[np.ndarray]] = {THUMBNAIL: [], WHOLE: []}
         for item in chunk:
             try:
@@ -95,7 +95,7 @@ class Index:
                 lost.append(_unreadable(named, item, error))
                 continue
             if image is None or (listed is not None and listed.hits(image)):
-                screened += 1
+                screened.append(as_file(named.uri, item.where, 0, 0))  # once, whatever its state
                 continue
             picture = _picture(named, item, image)
             if blind(picture.digest) in corpus.removed:
@@ -106,7 +106,7 @@ class Index:
             seen[THUMBNAIL].append(seen[WHOLE][-1] if square else thumbnails.describe([image])[0])
         arrays = {key: np.array(rows, np.uint8).reshape(-1, thumbnails.dimensions) for key, rows in seen.items()}
         corpus.store.write(corpus.recipe, f"{part.name}.unreadable", lost, Unreadable)
-        counted = {SCREENED: np.array([screened])} if screened else {}
+        counted = {SCREENED: np.array([list(bytes.fromhex(one)) for one in screened], np.uint8)} if screened else {}
         corpus.store.write(corpus.recipe, part.name, pictures, Picture, arrays | counted)
 
 

@@ -1,39 +1,40 @@
 """Fill `likely` and `pairs`: every two distinct pictures that may be near-duplicates, with how near they are.
 
-Two ways lead to a pair. As they stand: all pairs of thumbnails within a radius, exactly (`kernels/search`), then the
+Two ways lead to a pair. As they stand: all pairs of thumbnails within a radius, exactly (`kernels/ranges`), then the
 RMS of the pixels. Moved: the cosine waves of each picture in all eight turns against those of windows of every other
 (`kernels/waves`, `kernels/cells`), then the window refined and the evidence weighed (`kernels/register`). What is
 written does not depend on the thresholds of groups, so groups are drawn anew without measuring again.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import log
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from byrote import images
 from byrote.corpus import WHOLE, Corpus
 from byrote.descriptors.whole import SIDE
-from byrote.domain import RGB, Pair
+from byrote.domain import Pair
 from byrote.engine import Part
 from byrote.kernels.cells import Cells, Filed, above
 from byrote.kernels.distance import paired_rms
+from byrote.kernels.ranges import within
 from byrote.kernels.register import register
-from byrote.kernels.search import within
 from byrote.kernels.waves import DIMENSIONS, Window, leaning, led_back, luma, turn_pixels, turned, waves, windows
 from byrote.plan import CorpusPlan
 from byrote.stages import Desk, Failed
 from byrote.store import Recipe, Store
 
-RADIUS = 0.1
-"""RMS up to which pairs are kept as they stand."""
+RADIUS = 0.06
+"""RMS of thumbnails of whole pictures up to which pairs are kept as they stand."""
+MEASURED = {"waves": DIMENSIONS, "radius": RADIUS, "version": 1}
+"""What the pairs of a corpus depend on besides its pictures and the plan."""
 KEPT = -4.0
 """Evidence from which pairs are kept."""
-FINE = 64
-"""Side at which pixels are compared."""
 _FEW, _MANY = 50_000, 1_000_000  # pictures; the more there are, the more chance resemblances, so the less is looked at
 _LEAST = (0.85, 0.92)  # correlation of waves from which a pair is looked at, for few and for many pictures
 _LEAST_QUICK = (0.9, 0.95)
@@ -41,9 +42,20 @@ _VISITS, _VISITS_QUICK = 12, 4  # cells
 _CELLS = 4  # times the root of the number of pictures
 _SLACK = 0.05  # of what leans: more found no more of the planted copies
 _ROWS = 2**21  # vectors filed at once
+_STILL = 250_000  # pictures a part that compares thumbnails as they stand
 _PAIRS = 2**15  # of a part
 _CHUNK = 1024
-_HIT = np.dtype([("holder", np.int32), ("shown", np.int32), ("window", np.uint8), ("turn", np.uint8), ("alike", "f4")])
+_BLOCK = 8192
+_HIT = np.dtype(
+    [
+        ("holder", np.int32),
+        ("shown", np.int32),
+        ("window", np.uint8),
+        ("turn", np.uint8),
+        ("still", np.bool_),
+        ("alike", "f4"),
+    ]
+)
 HITS = "hits"
 
 
@@ -55,20 +67,25 @@ class Look:
     """
 
     corpus: Path
-    digest: str
+    order: str
     least: float
     quick: bool = False
 
     @classmethod
     def of(cls, corpus: Corpus, plan: CorpusPlan) -> "Look":
         """Return what a plan looks for in a corpus."""
-        return cls(corpus.root, corpus.digest, 1.0 if plan.quick else plan.crop, plan.quick)
+        return cls(corpus.root, corpus.order, 1.0 if plan.quick else plan.crop, plan.quick)
 
     @property
     def likely(self) -> Recipe:
         """Return the recipe of the candidates."""
-        about = {"corpus": self.digest, "least": self.least, "quick": self.quick}
+        about = {"order": self.order, "least": self.least, "quick": self.quick}
         return Recipe.of("likely", about | {"waves": DIMENSIONS, "visits": self.visits})
+
+    @property
+    def thumbnails(self) -> Path:
+        """Return where the thumbnails lie one after the other."""
+        return self.corpus / "likely" / f"{self.order.removeprefix('sha256:')[:16]}.npy"
 
     @property
     def pairs(self) -> Recipe:
@@ -89,15 +106,44 @@ class Look:
 def run(desk: Desk, corpus: Corpus, plan: CorpusPlan) -> list[Failed]:
     """Find the candidates and measure them."""
     look, n = Look.of(corpus, plan), len(corpus.distinct)
+    if not desk.store.parts(look.pairs):
+        gather(corpus, look)
     failed = desk.fill(look.likely, Likely(look), searches(n, windows(look.least)), "comparisons")
     return failed or desk.fill(look.pairs, Measure(look), list(measures(desk.store, look, n)), "pairs")
 
 
 def searches(n: int, looked: Sequence[Window]) -> list[Part]:
-    """Return the part that compares thumbnails as they stand, and those that compare some windows in all turns."""
-    step, some = max(1, _ROWS // max(1, n)), len(looked) if n > 1 else 0
+    """Return the parts that compare thumbnails as they stand, and those that compare some windows in all turns."""
+    step, some, first = max(1, _ROWS // max(1, n)), len(looked) if n > 1 else 0, stills(n)
     batches = [range(k, min(k + step, some)) for k in range(0, some, step)]
-    return [Part("00000", None, n)] + [Part(f"{k:05d}", batch, n * len(batch)) for k, batch in enumerate(batches, 1)]
+    parts = [Part(f"{k:05d}", (k, first), n // first) for k in range(first)]
+    return parts + [Part(f"{k:05d}", batch, n * len(batch)) for k, batch in enumerate(batches, first)]
+
+
+def stills(n: int) -> int:
+    """Return how many parts compare thumbnails as they stand: the first ones."""
+    return 1 + n // _STILL
+
+
+def gather(corpus: Corpus, look: Look) -> None:
+    """Write the thumbnails of whole pictures one after the other, so that any of them can be had at once."""
+    path = look.thumbnails
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    out = np.lib.format.open_memmap(beside, "w+", np.uint8, (len(corpus.distinct), SIDE * SIDE * 3))
+    for some, block in corpus.blocks(WHOLE):
+        out[some] = block
+    out.flush()
+    beside.replace(path)
+
+
+@lru_cache(maxsize=1)
+def _thumbnails(path: Path) -> NDArray[np.uint8]:
+    """Map the thumbnails into memory: uint8 [n, 3072], in the order of `Corpus.distinct`."""
+    mapped: NDArray[np.uint8] = np.load(path, mmap_mode="r").view(np.ndarray)
+    return mapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +153,20 @@ class Likely:
     look: Look
 
     def __call__(self, part: Part) -> None:
-        """Do one part: thumbnails as they stand where it names no windows."""
+        """Do one part: windows in all turns, or some of the thumbnails as they stand."""
         corpus = Corpus.now(self.look.corpus)
-        hits = _still(corpus, self.look) if part.payload is None else _moved(corpus, self.look, part.payload)
+        find = _moved if isinstance(part.payload, range) else _still
+        hits = find(corpus, self.look, part.payload)
         corpus.store.write(self.look.likely, part.name, [], Pair, {HITS: hits})
 
 
-def _still(corpus: Corpus, look: Look) -> NDArray[np.void]:
-    """Return every pair whose thumbnails are near as they stand, exactly; none in a quick look."""
-    found = np.zeros((0, 2), np.int64) if look.quick else within(corpus.vectors(corpus.distinct), RADIUS)
+def _still(corpus: Corpus, look: Look, part: tuple[int, int]) -> NDArray[np.void]:
+    """Return a part of the pairs whose thumbnails are near as they stand, exactly; none in a quick look."""
+    found = np.zeros((0, 2), np.int64)
+    if not look.quick:
+        found = within(_thumbnails(look.thumbnails), RADIUS, part=part[0], parts=part[1])
     hits = np.zeros(len(found), _HIT)
-    hits["holder"], hits["shown"] = found.T
-    hits["alike"] = np.nan
+    hits["holder"], hits["shown"], hits["still"] = *found.T, True
     return hits
 
 
@@ -127,7 +175,7 @@ def _moved(corpus: Corpus, look: Look, which: range) -> NDArray[np.void]:
 
     Windows are filed upright, and asked for upright: a picture that has no clear lean is asked for in a few turns.
     """
-    n, (asked, held) = len(corpus.distinct), _described(corpus, [windows(look.least)[k] for k in which])
+    n, (asked, held) = len(corpus.distinct), _described(look, [windows(look.least)[k] for k in which])
     held, filed_turns = _upright(held)
     cells = Cells.learn(held, round(_CELLS * n**0.5))
     filed = Filed.of(held, cells.nearest(held, 1)[:, 0], len(cells.centres))
@@ -135,19 +183,21 @@ def _moved(corpus: Corpus, look: Look, which: range) -> NDArray[np.void]:
     for turn, rows in enumerate(leaning(asked, _SLACK)):
         queries = turned(asked[rows], turn)
         for query, place, alike in above(filed, queries, cells.nearest(queries, look.visits), look.alike(n)):
-            hits = np.empty(len(query), _HIT)
+            hits = np.zeros(len(query), _HIT)
             hits["holder"], hits["shown"], hits["alike"] = place % n, rows[query], alike
             hits["turn"], hits["window"] = back[filed_turns[place], turn], which.start + place // n
             found.append(hits[hits["holder"] != hits["shown"]])
     return _best(np.concatenate(found), n)
 
 
-def _described(corpus: Corpus, looked: Sequence[Window]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _described(look: Look, looked: Sequence[Window]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the waves of all pictures, and of their windows, one window after the other."""
-    n = len(corpus.distinct)
+    pictures = _thumbnails(look.thumbnails)
+    n = len(pictures)
     asked, held = np.empty((n, DIMENSIONS), np.float32), np.empty((len(looked), n, DIMENSIONS), np.float32)
-    for some, block in corpus.blocks(WHOLE):
-        grey = luma(block.reshape(-1, SIDE, SIDE, 3))
+    for start in range(0, n, _BLOCK):
+        some = slice(start, start + _BLOCK)
+        grey = luma(pictures[some].reshape(-1, SIDE, SIDE, 3))
         asked[some] = waves(grey)
         for k, window in enumerate(looked):
             held[k, some] = waves(grey, window)
@@ -181,8 +231,8 @@ def _best(hits: NDArray[np.void], n: int) -> NDArray[np.void]:
 
 def measures(store: Store, look: Look, n: int) -> Iterator[Part]:
     """Bring the hits of all parts together: a row a pair, with whether it is near as it stands."""
-    hits = [store.array(look.likely, part, HITS) for part in store.parts(look.likely)]
-    still, moved = hits[0], _best(np.concatenate([np.zeros(0, _HIT), *hits[1:]]), n)
+    hits = np.concatenate([store.array(look.likely, part, HITS) for part in store.parts(look.likely)])
+    still, moved = hits[hits["still"]], _best(hits[~hits["still"]], n)
     both = np.concatenate([moved, still[~np.isin(_keys(still, n), _keys(moved, n))]])
     both = both[np.argsort(_keys(both, n))]
     near = np.isin(_keys(both, n), _keys(still, n))
@@ -202,9 +252,9 @@ class Measure:
         """Do one part."""
         hits, near = part.payload
         corpus = Corpus.now(self.look.corpus)
-        evidence, found = _weighed(corpus, hits, windows(self.look.least))
+        evidence, found = _weighed(self.look, hits)
         apart = np.full(len(hits), np.nan)
-        apart[near] = _apart(corpus, hits[near])
+        apart[near] = _apart(_thumbnails(self.look.thumbnails), hits[near])
         kept = np.flatnonzero((evidence >= KEPT) | (apart <= RADIUS))
         names = corpus.distinct
         rows = [
@@ -221,16 +271,14 @@ class Measure:
         corpus.store.write(self.look.pairs, part.name, rows, Pair)
 
 
-def _weighed(corpus: Corpus, hits: NDArray[np.void], looked: Sequence[Window]) -> tuple[np.ndarray, np.ndarray]:
+def _weighed(look: Look, hits: NDArray[np.void]) -> tuple[np.ndarray, np.ndarray]:
     """Return the evidence of each hit and the window that it came to."""
-    corners = np.array([[w.left, w.top, w.width, w.height] for w in looked], np.float32)
-    evidence, found = np.empty(len(hits), np.float32), corners[hits["window"]]
-    names = np.array(corpus.distinct)
+    corners = np.array([[w.left, w.top, w.width, w.height] for w in windows(look.least)], np.float32)
+    evidence, found, pictures = np.empty(len(hits), np.float32), corners[hits["window"]], _thumbnails(look.thumbnails)
     for start in range(0, len(hits), _CHUNK):
         some = slice(start, start + _CHUNK)
-        ids = np.concatenate([hits["holder"][some], hits["shown"][some]])
-        seen = corpus.vectors(names[ids].tolist(), WHOLE).reshape(2, -1, SIDE, SIDE, 3)
-        got = register(seen[0], _turned(seen[1], hits["turn"][some]), found[some])
+        holders, shown = (pictures[hits[end][some]].reshape(-1, SIDE, SIDE, 3) for end in ("holder", "shown"))
+        got = register(holders, _turned(shown, hits["turn"][some]), found[some])
         evidence[some], found[some] = got.evidence, got.windows
     return evidence, found
 
@@ -242,26 +290,11 @@ def _turned(pictures: NDArray[np.uint8], turns: NDArray[np.uint8]) -> NDArray[np
     return out
 
 
-def _apart(corpus: Corpus, hits: NDArray[np.void]) -> NDArray[np.float64]:
-    """Return the RMS of the pixels of each pair, of their central squares; NaN where a source is gone."""
-    seen: dict[int, RGB | None] = {}
-
-    def pixels(k: int) -> RGB | None:
-        if k not in seen:
-            image = corpus.pixels(corpus.distinct[k])
-            seen[k] = None if image is None else images.fit(image, FINE, FINE)
-        return seen[k]
-
-    out = np.full(len(hits), np.nan)
+def _apart(pictures: NDArray[np.uint8], hits: NDArray[np.void]) -> NDArray[np.float64]:
+    """Return the RMS of the thumbnails of each pair."""
+    out = np.empty(len(hits))
     for start in range(0, len(hits), _CHUNK):
-        pairs = [(k, pixels(hits["holder"][k]), pixels(hits["shown"][k])) for k in range(*_span(start, len(hits)))]
-        there = [(k, a, b) for k, a, b in pairs if a is not None and b is not None]
-        if there:
-            out[[k for k, *_ in there]] = paired_rms(
-                np.stack([a for _, a, _ in there]), np.stack([b for *_, b in there])
-            )
+        some = slice(start, start + _CHUNK)
+        a, b = (pictures[hits[end][some]].reshape(-1, SIDE, SIDE, 3) for end in ("holder", "shown"))
+        out[some] = paired_rms(a, b)
     return out
-
-
-def _span(start: int, end: int) -> tuple[int, int]:
-    return start, min(start + _CHUNK, end)
