@@ -30,6 +30,7 @@ format: $(READY)
 
 docs: $(READY)
 	$(RUN) docs/make_cli.py
+	$(RUN) docs/make_scale.py
 
 bench: $(READY)
 	$(RUN) benchmarks/run.py

@@ -33,6 +33,7 @@ def candidates(folder: Path, work: Path) -> tuple[Corpus, np.ndarray]:
     """Index a folder and return what its search looks at."""
     corpus = byrote.index(folder, corpus=work / "corpus", jobs=2)
     look = near.Look.of(corpus, CorpusPlan())
+    near.gather(corpus, look)
     workers = engine(1)
     parts = near.searches(len(corpus.distinct), windows(look.least))
     Desk(corpus.store, workers, lambda *_: None).fill(look.likely, near.Likely(look), parts, "comparisons")

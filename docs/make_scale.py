@@ -1,8 +1,8 @@
 """Write the numbers of docs/scale.md from benchmarks/results/million.json, and what follows from them by its formulas.
 
-The result holds `pictures`, `seconds` (by stage: index, still, moved, measure, groups, approximate),
-`bytes_per_picture` and `peak_memory` (bytes); `machine` and `date` are told where they are there. A test tells where
-the page is behind it.
+The result holds `pictures`, `seconds` (by stage: index, still, moved, measure, groups, approximate; of all workers,
+added up), `bytes_per_picture` and `peak_memory` (bytes, of all processes of a command); `machine`, `date` and
+`wall_seconds` (by command) are told where they are there. A test tells where the page is behind it.
 """
 
 import json
@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from byrote.kernels import cells
+from byrote.descriptors.whole import Whole
+from byrote.kernels import cells, ranges
 from byrote.kernels.waves import windows
 from byrote.stages import near
 
@@ -21,10 +22,12 @@ BEGIN, END = "<!-- made by docs/make_scale.py: begin -->", "<!-- end -->"
 SIZES = {10**6: "10^6", 10**7: "10^7", 10**8: "10^8", 5 * 10**9: "5 · 10^9"}
 LEAN = 2.7
 """Turns that a picture is asked for in: the first 600 photographs and 600 CIFAR-10 pictures."""
-TRIAL = {"still": 144e6, "centres": 91e6, "visited": 247e6}
+TRIAL = {"still": 286e6, "centres": 91e6, "visited": 247e6}
 """Products a second of one core, tried for less than a second each while others used the machine; no benchmark."""
+PROJECTED = Whole.dimensions * ranges._FINE
+"""Multiplications that bring one thumbnail onto the axes."""
 STAGES = ("index", "still", "moved", "measure", "groups", "approximate")
-GROWS = ("n", "n²", "n^1.5, then n²", "n² at most", "n", "n^1.5")
+GROWS = ("n", "n² at most", "n^1.5, then n²", "n² at most", "n", "n^1.5")
 
 
 def count(n: int, *, capped: bool = True) -> int:
@@ -34,8 +37,16 @@ def count(n: int, *, capped: bool = True) -> int:
 
 
 def passes(n: int) -> int:
-    """Return how many times all pictures are asked for: once a part of `likely`."""
+    """Return how many times all pictures are asked for: once a part of `likely` that looks for moved copies."""
     return math.ceil(len(windows()) / max(1, near._ROWS // n))
+
+
+def projected(n: int) -> float:
+    """Return the multiplications that bring all pictures onto axes in each part that compares them as they stand.
+
+    As a share of those of all pairs by the first few coordinates.
+    """
+    return near.stills(n) * n * PROJECTED / (n * (n - 1) / 2 * (ranges._COARSE + 2))
 
 
 def visited(n: int, *, capped: bool = True) -> float:
@@ -69,7 +80,7 @@ def _unmeasured() -> Iterator[str]:
     yield ""
     yield f"| estimate, core-hours at | {' | '.join(SIZES.values())} |"
     yield f"|---|{'---|' * len(SIZES)}"
-    lines = {"still": (lambda n: n * (n - 1) / 2 / TRIAL["still"])}
+    lines = {"still, at most": (lambda n: n * (n - 1) / 2 / TRIAL["still"])}
     lines["moved"] = lambda n: visited(n) / TRIAL["visited"] + centres(n) / TRIAL["centres"]
     lines["moved, visited cells alone, not capped"] = lambda n: visited(n, capped=False) / TRIAL["visited"]
     for name, seconds in lines.items():
@@ -82,7 +93,10 @@ def _measured(told: dict[str, Any]) -> Iterator[str]:
     about = ", ".join(str(told[key]) for key in ("machine", "date") if key in told)
     size, memory = f"{told['bytes_per_picture']:,.0f} bytes a picture", f"{told['peak_memory'] / 2**30:,.1f} GiB"
     yield f"**Measured** at {n:,} pictures{f' ({about})' if about else ''}: {size} on disk, {memory} of memory at most."
-    yield "All other columns are **estimates**: measured seconds times the work at that size over the work measured."
+    if "wall_seconds" in told:
+        yield f"On the clock: {', '.join(f'{name} {spent:,.0f} s' for name, spent in told['wall_seconds'].items())}."
+    yield "Seconds of stages are those of all workers, added up. Hours are **estimates**: measured seconds times the"
+    yield "work at that size over the work measured."
     yield ""
     yield f"| stage | grows as | measured, seconds | {' | '.join(f'{size}, hours' for size in SIZES.values())} |"
     yield f"|---|---|---|{'---|' * len(SIZES)}"

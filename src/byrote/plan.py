@@ -1,7 +1,7 @@
 """audit.toml: every knob with its default, its unit and its source."""
 
 import tomllib
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -11,7 +11,7 @@ from byrote.rungs import RUNGS
 FORMAT = 1
 STAGES = ("ingest", "dedupe", "prompts", "generate", "cliques", "match", "twin", "certify", "report")
 Section = TypeVar("Section")
-_OWN = "the model's own"
+_OWN = ("the model's own", "that of its authors")
 
 
 def _knob(default: Any, says: str, low: Any = None, high: float | None = None) -> Any:
@@ -41,6 +41,10 @@ class CorpusPlan:
         0.0, "and those moved, turned or cropped: least evidence (log-odds) that one shows the other", -4
     )
     crop: float = _knob(0.8, "smallest share of an edge that a cropped copy keeps; 1 looks for no crops", 0.8, 1)
+    descriptor: str = _knob(
+        "", "a descriptor whose word counts too, like sscd:FILE; `byrote describe` must have described the corpus by it"
+    )
+    similar: float | None = _knob(None, "its threshold", 0)
     quick: bool = _knob(False, "look for no crops, and compare no thumbnails as they stand: much faster")
 
 
@@ -175,6 +179,7 @@ def parse(read: dict[str, Any], path: Path) -> Plan:
     if read.get("format") != FORMAT:
         raise PlanError(f"{path}: format is {read.get('format')!r}; this byrote reads format = {FORMAT}")
     sections: dict[str, Any] = {name: _section(path, name, kind, read.get(name, {})) for name, kind in SECTIONS.items()}
+    sections["corpus"] = _found(sections["corpus"], path.parent.resolve())
     plan = Plan(**sections, base=path.parent.resolve())
     for name, value in (("[model] uri", plan.model.uri), ("[corpus] path", plan.corpus.path)):
         if not value:
@@ -202,11 +207,18 @@ def template(model: str, corpus: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _found(corpus: CorpusPlan, base: Path) -> CorpusPlan:
+    """Return the plan with its descriptor's weights by their whole path, where they lie beside the plan."""
+    kind, colon, rest = corpus.descriptor.partition(":")
+    beside = base / rest
+    return replace(corpus, descriptor=f"{kind}:{beside}") if colon and rest and beside.exists() else corpus
+
+
 def _line(knob: Field[Any], given: str | None) -> str:
     value = given if given is not None else knob.default
     says = knob.metadata["says"]
     if value is None:
-        return f"# {knob.name} =   # {says}; {_OWN} where it is not set"
+        return f"# {knob.name} =   # {says}; {_OWN[knob.name == 'similar']} where it is not set"
     return f"{knob.name} = {_toml(value)}   # {says}"
 
 

@@ -197,7 +197,7 @@ def replace_file(path: Path, data: bytes) -> None:
 
 def sweep(root: Path) -> None:
     """Remove what a killed process left half-written. Call it only while the folder is locked."""
-    for path in root.glob("*/*/.*.tmp"):
+    for path in (*root.glob("*/.*.tmp"), *root.glob("*/*/.*.tmp")):
         path.unlink(missing_ok=True)
 
 

@@ -8,9 +8,9 @@ import pytest
 import byrote
 from byrote import api, descriptors
 from byrote.cli import main
-from byrote.corpora.described import vectors
 from byrote.corpus import Corpus
 from byrote.errors import CorpusError, DescriptorError
+from byrote.stages.describe import vectors
 
 from .folders import described, sound
 from .shots import digest, field, fields, fill

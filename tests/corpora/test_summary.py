@@ -1,14 +1,14 @@
 """What a corpus holds, in figures and as a page, which shows nothing that was not asked for."""
 
 import json
-import os
 import re
 from base64 import b64decode
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Error, sync_playwright
+from browsers import chromium
+from playwright.sync_api import sync_playwright
 
 import byrote
 from byrote import api, images
@@ -181,15 +181,10 @@ def test_a_picture_whose_source_is_gone_is_shown_by_its_thumbnail(tmp_path):
 
 @pytest.fixture(scope="module")
 def browser():
-    """Open Chromium where there is one; where tests are to be complete (CI=true) it must be there."""
-    here = next((path for path in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(path).exists()), None)
+    """Open Chromium."""
+    here = chromium()
     with sync_playwright() as playwright:
-        try:
-            opened = playwright.chromium.launch(executable_path=here, args=["--no-sandbox"])
-        except Error as error:
-            if os.environ.get("CI") == "true":
-                raise
-            pytest.skip(f"no Chromium on this machine: {str(error).splitlines()[0]}")
+        opened = playwright.chromium.launch(executable_path=here, args=["--no-sandbox"])
         yield opened
         opened.close()
 

@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 WRITTEN = [page for page in PAGES if page.name != "cli.md"]
 SCHEME = re.compile(r"[a-z]+:")
+MUST = {("model", "uri"), ("corpus", "path")}
 
 
 def ids(value: object) -> str:
@@ -104,7 +105,10 @@ def test_every_knob_is_documented_with_its_default(name):
     assert len(rows) == len(told)
     assert list(told) == [knob.name for knob in fields(SECTIONS[name])]
     for knob in fields(SECTIONS[name]):
-        own = {None: "the model's own", "": "must be set" if name in ("model", "corpus") else "none"}
+        own = {
+            None: "its authors'" if knob.name == "similar" else "the model's own",
+            "": "must be set" if (name, knob.name) in MUST else "none",
+        }
         shown = str(knob.default).lower() if isinstance(knob.default, bool) else str(knob.default)
         shown = json.dumps(knob.default) if isinstance(knob.default, tuple) else shown
         assert told[knob.name] == (own[knob.default] if knob.default in (None, "") else f"`{shown}`"), knob.name
@@ -168,6 +172,46 @@ def test_the_example_audits_a_parrot(tmp_path):
     assert made.returncode == 0, made.stderr
     assert "certified=True" in made.stdout
     assert "report.html" in made.stdout
+
+
+def flat(name: str) -> str:
+    return " ".join((ROOT / name).read_text(encoding="utf-8").split())
+
+
+def result(name: str) -> dict:
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def test_the_speed_of_exact_search_is_the_measured_one():
+    sets = result("nearest")["sets"]
+    few, many, large = (sets[name] for name in ("50,000 of 32 x 32", "1,000,000 of 32 x 32", "50,000 of 64 x 64"))
+    faster = [f"{one['times_faster']:.1f}" for one in (few, many, large)]
+    costs = [f"{one['build_cpu_seconds']:.{digits}f}" for one, digits in ((few, 1), (many, 0), (large, 0))]
+    took = f"{few['cpu_ms_a_query']['byrote']:.2f}".lstrip("0")
+    methods, readme = flat("docs/methods.md"), flat("README.md")
+    assert f"{faster[0]} times faster than faiss IndexFlatL2 among 50,000 of 32 x 32, {faster[1]} among" in methods
+    assert f"among 1,000,000, {faster[2]} among 50,000 of 64 x 64" in methods
+    assert f"costs {costs[0]}, {costs[1]} and {costs[2]} CPU-seconds" in methods
+    assert f"take {took} ms on one core, {faster[0]} times less" in readme
+    assert f"{many['cpu_ms_a_query']['byrote']:.1f} ms, {faster[1]} times less" in readme
+
+
+def test_the_worth_of_the_approximate_index_is_the_measured_one():
+    sets = result("approximate")["sets"]
+    easy, hard = sets["1,000,000 thumbnails, 3,072 levels"], sets["1,000,000 synthetic, 512 floats"]
+    text = flat("docs/methods.md")
+    assert f"{easy['bytes'] / 10**6:.0f} MB, {easy['build_seconds']:.0f} s to build" in text
+    speed = easy["by_effort"][str(easy["effort"])]["queries_a_second"]
+    recall = f"{easy['recall']['10']:.2f}".lstrip("0")
+    assert f"recall at 10 of {recall}, {speed:,.0f} queries a second" in text
+    assert f"not reached ({hard['recall']['10']:.2f})".replace("0.", ".") in text
+
+
+def test_what_damaged_files_did_is_the_measured_one():
+    told, text = result("fuzz"), flat("docs/howto/sources.md")
+    assert told["wrong"] == []
+    assert f"{told['cases']:,} damaged pictures and archives" in text
+    assert f"took {told['slowest_s']:.1f} s, and none held more than {told['peak_mib']} MiB" in text
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)

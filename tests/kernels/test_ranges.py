@@ -78,3 +78,14 @@ def test_equal_vectors_are_all_pairs(leaves):
 def test_one_vector_has_no_pair():
     assert ranges.within(np.zeros((1, 12), np.uint8), 1.0).tolist() == []
     assert ranges.within(np.zeros((0, 12), np.uint8), 1.0).tolist() == []
+
+
+def test_similar_unit_vectors_are_those_of_every_product(monkeypatch):
+    monkeypatch.setattr(ranges, "_LEAF", 7)
+    dice = np.random.default_rng(1)
+    units = dice.standard_normal((60, 9)).astype(np.float32)
+    units /= np.linalg.norm(units, axis=1, keepdims=True)
+    expected = np.argwhere(np.triu(units @ units.T >= 0.6, 1)).tolist()
+    assert 5 < len(expected) < 1000
+    assert ranges.similar(units, 0.6).tolist() == expected
+    assert ranges.similar(units[:0], 0.6).tolist() == []

@@ -10,10 +10,13 @@ from corpora.shots import COPIES, compressed, cropped, digest, field, fields, fi
 import byrote
 from byrote import api, images
 from byrote.cli import main
+from byrote.descriptors.whole import Whole
 from byrote.domain import Group
+from byrote.errors import CorpusError, PlanError
 from byrote.kernels.waves import turn_pixels
 from byrote.plan import CorpusPlan
 from byrote.stages import dedupe
+from byrote.stages.near import RADIUS
 
 PLAN = CorpusPlan()
 SINGLE = 24
@@ -167,13 +170,14 @@ def test_pairs_as_they_stand_are_those_of_every_distance(tmp_path):
     }
     corpus = corpus_of(tmp_path, noisy)
     api.duplicates(corpus.root)
-    digests = {digest(picture): picture.astype(np.float64) / 255 for picture in noisy.values()}
+    small = Whole().describe(list(noisy.values())).astype(np.float64) / 255
+    digests = dict(zip(map(digest, noisy.values()), small, strict=True))
     expected = {}
     for a, ours in digests.items():
         for b, theirs in digests.items():
             apart = float(np.sqrt(((ours - theirs) ** 2).mean()))
-            assert abs(apart - 0.1) > 1e-5
-            if a < b and apart <= 0.1:
+            assert abs(apart - RADIUS) > 1e-5
+            if a < b and apart <= RADIUS:
                 expected[frozenset({a, b})] = apart
     pairs = dedupe.measured(corpus, PLAN)
     found = {frozenset({pair.a, pair.b}): pair.rms for pair in pairs if pair.rms is not None}
@@ -246,3 +250,21 @@ def test_a_threshold_out_of_range_is_told_in_one_line(root, capsys, option, valu
     assert told.err.count("\n") == 1
     assert option in told.err
     assert value in told.err
+
+
+def test_a_descriptor_that_described_the_corpus_has_its_word_too(tmp_path):
+    one = field(7, 96, 96)
+    corpus = corpus_of(tmp_path, {"a.png": one, "b.png": mirrored(one)} | fields(range(8)))
+    assert api.duplicates(corpus.root, CorpusPlan(alike=99.0, near=0.0))["duplicated"] == 0
+    with pytest.raises(CorpusError, match="byrote describe"):
+        api.duplicates(corpus.root, CorpusPlan(alike=99.0, near=0.0, descriptor="pdq"))
+    api.describe(corpus.root, "pdq")
+    assert api.duplicates(corpus.root, CorpusPlan(alike=99.0, near=0.0, descriptor="pdq"))["duplicated"] == 0
+    loose = CorpusPlan(alike=99.0, near=0.0, descriptor="pdq", similar=256.0)
+    assert api.duplicates(corpus.root, loose)["groups"] == 1
+
+
+def test_a_descriptor_without_a_threshold_wants_one(tmp_path):
+    corpus = corpus_of(tmp_path, fields(range(3)))
+    with pytest.raises(PlanError, match="similar"):
+        api.duplicates(corpus.root, CorpusPlan(descriptor="thumbnail"))

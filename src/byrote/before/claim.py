@@ -6,9 +6,8 @@ from pathlib import Path
 
 from byrote import images
 from byrote.audit import Audit
-from byrote.before.neighbours import Neighbours
 from byrote.chain import run
-from byrote.domain import RGB
+from byrote.corpora.check import Checked, check
 from byrote.errors import CorpusError
 from byrote.stages import Progress
 
@@ -17,13 +16,15 @@ from byrote.stages import Progress
 class Named:
     """A picture that was named: the file, its picture in the corpus, how far they are apart, and whether in time.
 
+    The distance is null where one shows the other moved, turned or cropped, and they are far apart as they stand.
+
     `asked` tells whether the model is asked for it in words; where not, `note` says why, and the picture is only
     searched for among the samples that others are asked for.
     """
 
     file: str
     digest: str
-    distance: float
+    distance: float | None
     before_sampling: bool
     asked: bool
     note: str
@@ -34,11 +35,13 @@ def claim(root: Path, files: Sequence[Path], progress: Progress) -> list[Named]:
 
     A picture that was named before stays as it was named first.
     """
-    decoded = [(file, _decoded(file)) for file in files]
+    for file in files:
+        _decoded(file)
     run(root, until="dedupe", progress=progress)
     audit = Audit(root)
-    book = Neighbours(audit.corpus)
-    found = [(file, *_find(audit, book, file, image)) for file, image in decoded]
+    every = set(audit.corpus.distinct)
+    looked = check(audit.corpus, files, audit.plan.corpus, _nobody, show=1, among=every)
+    found = [(file, *_find(audit, file, one)) for file, one in zip(files, looked, strict=True)]
     known = {each.digest for each in audit.claims()}
     with audit.store.locked():
         for digest in dict.fromkeys(digest for *_, digest in found):
@@ -47,14 +50,17 @@ def claim(root: Path, files: Sequence[Path], progress: Progress) -> list[Named]:
     return [_told(audit, file, digest, distance) for file, distance, digest in found]
 
 
-def _find(audit: Audit, book: Neighbours, file: Path, image: RGB) -> tuple[float, str]:
-    """Return how far the nearest picture is by the rule of near-duplicates, and its digest. Raises CorpusError."""
-    distance, digest = book.nearest(image)
-    near = audit.plan.corpus.near
-    if distance > near:
+def _find(audit: Audit, file: Path, looked: Checked) -> tuple[float | None, str]:
+    """Return how far the nearest picture is as it stands, and its digest, by the rule of near-duplicates.
+
+    Raises CorpusError.
+    """
+    nearest = looked.nearest[0]
+    distance, digest = nearest.rms, nearest.digest
+    if looked.answer == "not found":
+        away = "" if distance is None else f": the nearest is {distance:.3f} away, {audit.plan.corpus.near} is the most"
         raise CorpusError(
-            f"{file}: no picture of the corpus is a near-duplicate of it: the nearest is {distance:.3f} away, "
-            f"{near} is the most; `byrote index` it with the training set"
+            f"{file}: no picture of the corpus is a near-duplicate of it{away}; `byrote index` it with the training set"
         )
     row = next((row for row in audit.groups if row.digest == digest and row.side == "picture"), None)
     if any(other.set_aside for other in audit.groups if other.digest == digest):
@@ -69,10 +75,11 @@ def _find(audit: Audit, book: Neighbours, file: Path, image: RGB) -> tuple[float
     return distance, digest
 
 
-def _told(audit: Audit, file: Path, digest: str, distance: float) -> Named:
+def _told(audit: Audit, file: Path, digest: str, distance: float | None) -> Named:
     named = next(each.named for each in audit.claims() if each.digest == digest)
     note = _why_not_asked(audit, digest, named=named)
-    return Named(str(file), digest, round(distance, 4), named, not note, note)
+    apart = None if distance is None else round(distance, 4)
+    return Named(str(file), digest, apart, named, not note, note)
 
 
 def _why_not_asked(audit: Audit, digest: str, *, named: bool) -> str:
@@ -86,9 +93,14 @@ def _why_not_asked(audit: Audit, digest: str, *, named: bool) -> str:
     return "" if any(row.captions for row in rows) else "it has no caption to ask by: it is only searched for"
 
 
-def _decoded(file: Path) -> RGB:
+def _decoded(file: Path) -> None:
+    """Refuse what is no picture before anything else is done."""
     try:
-        return images.decode(file.read_bytes())
+        images.decode(file.read_bytes())
     except (OSError, images.Undecodable) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise CorpusError(f"{file}: cannot be read as a picture: {reason}; name a file of it") from error
+
+
+def _nobody(stage: str, done: int, total: int, unit: str) -> None:
+    """Tell nobody."""

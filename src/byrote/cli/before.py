@@ -45,13 +45,17 @@ def _claim(options: argparse.Namespace) -> int:
     named = claim(options.dir, options.image, watch)
     watch.close()
     lines = [
-        f"{each.file}: named as {each.digest[:19]}, {each.distance:.3f} away"
+        f"{each.file}: named as {each.digest[:19]}, {_apart(each.distance)}"
         + ("" if each.before_sampling else "; AFTER sampling, so it counts as searched for, not as named")
         + (f"; {each.note}" if each.note else "")
         for each in named
     ]
     tell(options.json, {"claims": [asdict(each) for each in named]}, "\n".join(lines))
     return 0
+
+
+def _apart(distance: float | None) -> str:
+    return "moved, turned or cropped" if distance is None else f"{distance:.3f} away"
 
 
 def _tau(options: argparse.Namespace) -> int:

@@ -69,6 +69,8 @@ def _thresholds(to: argparse.ArgumentParser) -> None:
     to.add_argument("--near", type=float, default=_PLAN.near, help=f"largest RMS as they stand ({_PLAN.near})")
     to.add_argument("--alike", type=float, default=_PLAN.alike, help=f"least evidence of a moved copy ({_PLAN.alike})")
     to.add_argument("--crop", type=float, default=_PLAN.crop, help=f"smallest share of an edge kept ({_PLAN.crop})")
+    to.add_argument("--descriptor", default="", metavar="URI", help="whose word counts too, like sscd:FILE")
+    to.add_argument("--similar", type=float, metavar="X", help="its threshold (default: its authors')")
     to.add_argument("--quick", action="store_true", help="re-encoded, mirrored and turned copies only: much faster")
 
 
@@ -77,7 +79,7 @@ def _plan(options: argparse.Namespace) -> CorpusPlan:
         value = getattr(options, name)
         if not low <= value <= high:
             raise ByroteError(f"--{name} is {value:g}; it takes {low:g} to {high:g}")
-    knobs = {name: getattr(options, name) for name in ("near", "alike", "crop", "quick")}
+    knobs = {name: getattr(options, name) for name in ("near", "alike", "crop", "descriptor", "similar", "quick")}
     return replace(_PLAN, path=str(options.corpus), **knobs)
 
 

@@ -31,7 +31,7 @@ def vectors_recipes(corpus: Corpus) -> list[Recipe]:
 
 def copy(source: Corpus, part: str, keep: NDArray[np.bool_], lost: pa.Table, target: Corpus, name: str) -> None:
     """Write the rows of a part that are kept, and some unreadable ones, as another part, of this corpus or another."""
-    from byrote.corpora.described import Described
+    from byrote.stages.describe import Described
 
     rows = source.store.table(Picture, source.recipe, part).filter(pa.array(keep))
     for recipe in vectors_recipes(source):

@@ -29,7 +29,7 @@ Rows = Callable[[Int64[ndarray, " m"]], Shaped[ndarray, "m d"]]
 
 _WIDE = 512  # values; longer vectors are turned onto fewer axes
 _AXES = 128  # how many
-_CODES = 64  # product codes at most: lab.md's choice for 512 values, kept
+_CODES = 64  # product codes at most: what did best for 512 values, kept
 _WORDS = 16  # of a 4-bit code
 _EACH = 40  # vectors a list to train on; faiss warns below 39
 _SAMPLE = 2**29  # values of the training sample at most

@@ -42,6 +42,15 @@ def within(
     return ordered
 
 
+def similar(vectors: Float32[ndarray, "n d"], least: float) -> Int64[ndarray, "p 2"]:
+    """Return the pairs i < j whose product is at least `least`, sorted: of unit vectors the cosine, in float32."""
+    found = [np.zeros((0, 2), np.int64)]
+    for i in range(0, len(vectors), _LEAF):
+        rows, columns = np.nonzero(vectors[i : i + _LEAF] @ vectors[i:].T >= least)
+        found.append(np.stack([rows, columns], 1)[columns > rows] + i)
+    return np.concatenate(found)
+
+
 def _outright(vectors: ndarray, limit: int) -> Iterator[ndarray]:
     for i in range(0, len(vectors), 512):
         rows, columns = np.nonzero(distance.squares(vectors[i : i + 512], vectors[i:]) <= limit)

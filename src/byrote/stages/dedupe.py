@@ -9,12 +9,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from byrote import descriptors
 from byrote.corpus import Corpus
 from byrote.domain import Group, Pair, Side
 from byrote.engine import Part
+from byrote.errors import PlanError
 from byrote.kernels.components import components
 from byrote.plan import CorpusPlan
-from byrote.stages import Desk, Failed, near
+from byrote.stages import Desk, Failed, describe, near
 from byrote.stages.near import Look
 from byrote.store import Recipe
 
@@ -22,7 +24,20 @@ from byrote.store import Recipe
 def recipe(corpus: Corpus, plan: CorpusPlan) -> Recipe:
     """Return the recipe of the groups."""
     about = {"corpus": corpus.digest, "crop": plan.crop, "quick": plan.quick, "near": plan.near, "alike": plan.alike}
-    return Recipe.of("groups", about | {"measured": near.MEASURED})
+    told = chosen(plan)
+    said = {"descriptor": told[0].name, "similar": told[1]} if told else {}
+    return Recipe.of("groups", about | said | {"measured": near.MEASURED})
+
+
+def chosen(plan: CorpusPlan) -> tuple[descriptors.Descriptor, float] | None:
+    """Open the descriptor that the plan names, with its threshold. Raises DescriptorError, PlanError."""
+    if not plan.descriptor:
+        return None
+    descriptor = descriptors.open(plan.descriptor)
+    threshold = plan.similar if plan.similar is not None else getattr(descriptor.threshold, "value", None)
+    if threshold is None:
+        raise PlanError(f"[corpus] descriptor {plan.descriptor!r} has no threshold of its own: give [corpus] similar")
+    return descriptor, threshold
 
 
 def run(desk: Desk, corpus: Corpus, plan: CorpusPlan) -> list[Failed]:
@@ -44,7 +59,10 @@ class Dedupe:
         """Do the one part."""
         corpus = Corpus.now(self.root)
         pairs = [row for row in measured(corpus, self.plan) if alike(row.rms, row.evidence, self.plan)]
-        labels = components(len(corpus.distinct), numbered(corpus.distinct, pairs))
+        edges = [numbered(corpus.distinct, pairs)]
+        if told := chosen(self.plan):
+            edges.append(describe.alike(corpus, *told))
+        labels = components(len(corpus.distinct), np.concatenate(edges))
         rows = grouped(corpus.distinct, [int(label) for label in labels], _rows_of_a_side(corpus))
         corpus.store.write(recipe(corpus, self.plan), part.name, rows, Group)
 

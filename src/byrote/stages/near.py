@@ -131,6 +131,8 @@ def gather(corpus: Corpus, look: Look) -> None:
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
+    for old in path.parent.glob("*.npy"):
+        old.unlink()
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     out = np.lib.format.open_memmap(beside, "w+", np.uint8, (len(corpus.distinct), SIDE * SIDE * 3))
     for some, block in corpus.blocks(WHOLE):

@@ -11,6 +11,8 @@ from byrote.corpus import Corpus
 from byrote.domain import RGB, Picture
 from byrote.engine import Part
 from byrote.errors import CorpusError
+from byrote.kernels import pdq
+from byrote.kernels.ranges import similar, within
 from byrote.stages import Desk, Failed
 from byrote.store import Recipe
 
@@ -78,6 +80,25 @@ def vectors(corpus: Corpus, descriptor: descriptors.Descriptor) -> tuple[list[st
     if not there:
         raise CorpusError(f"{corpus.root} has no vectors of {descriptor.name}: `byrote describe` makes them")
     return there, np.stack([found[digest] for digest in there])
+
+
+def alike(corpus: Corpus, descriptor: descriptors.Descriptor, least: float) -> NDArray[np.int64]:
+    """Return the pairs of ids that a descriptor calls alike, [p, 2]: at most `least` apart, or at least so similar.
+
+    Raises CorpusError where the corpus was not described so.
+    """
+    digests, rows = vectors(corpus, descriptor)
+    if descriptor.metric == "cosine":
+        pairs = similar(np.ascontiguousarray(rows, np.float32), least)
+    elif descriptor.metric == "hamming":
+        good = np.flatnonzero(rows[:, -1].astype(np.int64) >= pdq.GOOD)
+        pairs = good[pdq.within(np.ascontiguousarray(rows[good, :-1], np.uint8), int(least))]
+    else:
+        pairs = within(np.ascontiguousarray(rows, np.uint8), least)
+    place = {digest: k for k, digest in enumerate(corpus.distinct)}
+    ids = np.array([place[digest] for digest in digests], np.int64)
+    found: NDArray[np.int64] = ids[pairs.reshape(-1, 2)]
+    return found
 
 
 def _image(source: sources.Source, row: Picture) -> RGB | None:
