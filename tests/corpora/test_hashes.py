@@ -200,3 +200,15 @@ def test_a_list_that_changes_makes_the_samples_anew(studio):
     assert Audit(studio.audit).recipes.samples.digest != before.recipes.samples.digest
     listed(studio.root / "list.txt", pdq_of(images.decode(portraits("train", 1)[0].data)))
     assert Audit(studio.audit).recipes.samples.digest == before.recipes.samples.digest
+
+
+def test_what_was_not_screened_is_not_merged_into_what_is(tmp_path):
+    hashes = listed(tmp_path / "list.txt", pdq_of(field(3)))
+    folder = fill(tmp_path / "in", NAMES)
+    byrote.index(folder, corpus=tmp_path / "screened", hashes=hashes)
+    byrote.index(folder, corpus=tmp_path / "open")
+    with pytest.raises(CorpusError, match="was not screened"):
+        api.merge(tmp_path / "screened", tmp_path / "open")
+    byrote.index(fill(tmp_path / "more", {"new.png": field(77)}), corpus=tmp_path / "other", hashes=hashes)
+    assert api.merge(tmp_path / "screened", tmp_path / "other") == 1
+    assert api.merge(tmp_path / "open", tmp_path / "other") == 1

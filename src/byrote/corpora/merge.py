@@ -16,10 +16,15 @@ def merge(target: Corpus, other: Corpus, progress: Progress) -> int:
     """Copy what `target` does not hold, part by part; return the number of rows. It may be run again after a kill.
 
     What a person had removed from either stays away from both. Of a file that both hold, the state that changed last
-    counts, and a picture before a file that could not be read. Raises CorpusError for a corpus merged into itself.
+    counts, and a picture before a file that could not be read. Raises CorpusError for a corpus merged into itself, and
+    for one that was not screened where `target` is.
     """
     if target.root.resolve() == other.root.resolve():
         raise CorpusError(f"{other.root}: a corpus cannot be merged into itself; name another")
+    if not set(_screens(target)[-1:]) <= set(_screens(other)):
+        raise CorpusError(
+            f"{other.root} was not screened by the list of hashes of {target.root}: index its sources instead of merging"
+        )
     parts.sweep_orphans(target)
     for named in other.named():
         if named not in target.named():
@@ -39,6 +44,11 @@ def merge(target: Corpus, other: Corpus, progress: Progress) -> int:
         progress("merge", done, len(there), "parts")
     remove.clean(Corpus(target.root))
     return added
+
+
+def _screens(corpus: Corpus) -> list[str]:
+    """Return the digests of the lists of hashes that a corpus was screened by, the last that holds at the end."""
+    return [line["digest"] for line in corpus.store.ledger() if line.get("event") == "hash list"]
 
 
 def _wanted(target: Corpus, other: Corpus) -> tuple[dict[int, list[int]], dict[int, list[int]]]:

@@ -35,6 +35,8 @@ _CHROMA_WAVES = 6
 _FLOOR = 0.02  # power (levels squared a wave) that rounding leaves in any band
 _CHROMA_FLOOR = 5.0
 
+_Colours = tuple[ndarray, ndarray, ndarray]
+
 NOTHING = -30.0
 """The evidence of pairs that were given up when coarse."""
 
@@ -75,29 +77,39 @@ def features(
         if len(good):
             refined = _refined(grey[0][good], grey[1][good], found[rows][good], _STEPS[1])
             found[i + good] = refined
-            parts.append(_weighed(holders[rows][good], shown[rows][good], refined))
+            ours, theirs = (_colours(grey[k][good], (holders, shown)[k][rows][good]) for k in (0, 1))
+            parts.append(_weighed(ours, theirs, refined))
             kept.append(i + good)
     return np.concatenate(parts), found, np.concatenate(kept)
 
 
-def _weighed(holders: ndarray, shown: ndarray, windows: ndarray) -> ndarray:
+def _colours(grey: ndarray, pictures: ndarray) -> _Colours:
+    """Return luma, and blue and red less luma, in levels (ITU-R BT.601)."""
+    blue, red = (pictures[..., 2] - grey) * np.float32(0.564), (pictures[..., 0] - grey) * np.float32(0.713)
+    return grey, blue, red
+
+
+def _weighed(holders: _Colours, shown: _Colours, windows: ndarray) -> ndarray:
     """Return the log-ratio of each band of the luma and of the chroma, then what moved: hue, contrast, brightness."""
-    ours, theirs = _waves(luma(holders), windows, _WAVES), _waves(luma(shown), None, _WAVES)
+    ours, theirs = _waves(holders[0], windows, _WAVES), _waves(shown[0], None, _WAVES)
     gain = _gain(ours, theirs)
     together, apart = _powers(ours * gain) + _powers(theirs), _powers(ours * gain - theirs)
     bands = np.log((together + _FLOOR) / (apart + _FLOOR))
     level = np.clip(theirs[:, 0, 0] / np.maximum(ours[:, 0, 0], 1), 0.4, 2.5)
-    same, hue = np.zeros(len(holders)), np.zeros(len(holders))
-    total = np.full(len(holders), _CHROMA_FLOOR)
-    rest = total.copy()
-    for a, b in zip(_chroma(holders), _chroma(shown), strict=True):
-        one, other = _waves(a, windows, _CHROMA_WAVES) * level[:, None, None], _waves(b, None, _CHROMA_WAVES)
+    hue, total, rest = np.zeros(len(level)), np.full(len(level), _CHROMA_FLOOR), np.full(len(level), _CHROMA_FLOOR)
+    for ours, theirs in zip(holders[1:], shown[1:], strict=True):
+        one, other = _waves(ours, windows, _CHROMA_WAVES) * level[:, None, None], _waves(theirs, None, _CHROMA_WAVES)
         hue += (one - other)[:, 0, 0] ** 2
-        same = (one - other).reshape(len(one), -1)[:, 1:]
-        rest += (same**2).sum(1)
-        total += (one.reshape(len(one), -1)[:, 1:] ** 2).sum(1) + (other.reshape(len(one), -1)[:, 1:] ** 2).sum(1)
+        rest += _rest(one - other)
+        total += _rest(one) + _rest(other)
     moved = [np.log(total / rest), np.log1p(np.sqrt(hue)), np.abs(np.log(gain[:, 0, 0] / level)), np.abs(np.log(level))]
     return np.concatenate([bands, np.stack(moved, 1)], 1).astype(np.float32)
+
+
+def _rest(waves: ndarray) -> ndarray:
+    """Return the power of all waves but the mean."""
+    power: ndarray = (waves**2).sum((1, 2)) - waves[:, 0, 0] ** 2
+    return power
 
 
 def _waves(grey: ndarray, windows: ndarray | None, count: int) -> ndarray:
@@ -124,12 +136,6 @@ def _bands() -> list[ndarray]:
     orders = np.arange(_WAVES)
     lengths = np.hypot(orders[:, None], orders)
     return [(lengths >= low) & (lengths < high) for low, high in pairwise(_BANDS)]
-
-
-def _chroma(pictures: ndarray) -> tuple[ndarray, ndarray]:
-    """Return blue and red less luma in levels (ITU-R BT.601)."""
-    grey = luma(pictures)
-    return (pictures[..., 2] - grey) * np.float32(0.564), (pictures[..., 0] - grey) * np.float32(0.713)
 
 
 def _correlation(a: ndarray, b: ndarray) -> ndarray:

@@ -19,7 +19,7 @@ from byrote.hashlist import HashList
 from byrote.sources import Listed
 from byrote.stages import Desk, Failed
 
-PART = 512
+PART, MANY = 512, 16_384
 
 
 def name(corpus: Corpus, named: Sequence[Named]) -> None:
@@ -61,8 +61,9 @@ def run(desk: Desk, corpus: Corpus, hashes: Path | None = None) -> list[Failed]:
             if known.get(item.where) != (item.size, item.modified, item.captions)
             and as_file(named.uri, item.where, item.size, item.modified) not in corpus.removed
         ]
-        for k in range(0, len(new), PART):
-            chunk = new[k : k + PART]
+        step = PART if len(new) < MANY else 4 * PART
+        for k in range(0, len(new), step):
+            chunk = new[k : k + step]
             parts.append(Part(f"{number + len(parts):05d}", (named, chunk), len(chunk)))
     return desk.fill(corpus.recipe, Index(corpus.root, hashes, time()), parts, "files")
 
