@@ -74,7 +74,8 @@ def test_a_thumbnail_of_a_jpeg_decoded_smaller_is_off_by_a_few_levels_at_most(mo
     errors = []
     for seed, (height, width) in enumerate([(512, 512), (288, 400), (300, 700), (900, 640)]):
         data = jpeg(drawn(10 + seed, height, width), quality=90)
-        small = images.decode(data, at_least=128)
+        small, size = images.decode_small(data, 128)
+        assert size == (height, width)
         assert min(small.shape[:2]) >= 128
         assert small.size < height * width * 3 / 2
         exact, near = (images.resize(one, 32, 32).astype(float) for one in (images.decode(data), small))
@@ -83,6 +84,12 @@ def test_a_thumbnail_of_a_jpeg_decoded_smaller_is_off_by_a_few_levels_at_most(mo
     assert max(worst for _, worst in errors) < 24
 
 
-def test_without_a_least_size_nothing_is_decoded_smaller():
-    data = jpeg(drawn(30, 512, 512))
-    assert images.decode(data).shape == (512, 512, 3)
+def test_nothing_else_is_decoded_smaller_and_a_turned_picture_tells_its_size():
+    data = jpeg(drawn(30, 512, 300))
+    assert images.decode(data).shape == (512, 300, 3)
+    png = images.encode_png(drawn(31, 200, 300))
+    assert images.decode_small(png, 32)[0].shape == (200, 300, 3)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    small, size = images.decode_small(jpeg(drawn(32, 256, 512), exif=exif), 64)
+    assert (small.shape, size) == ((128, 64, 3), (512, 256))

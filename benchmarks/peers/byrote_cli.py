@@ -1,7 +1,7 @@
 """byrote, as a person runs it: python byrote_cli.py FOLDER OUT.npz [quick].
 
-One command indexes the folder and writes every pair with evidence of -4 or more. The score is the evidence turned round;
-pairs within the distance at which byrote groups pictures as they stand come first.
+One command indexes the folder and writes every pair with evidence of -4 or more. The score is the evidence turned
+round; pairs within the distance at which byrote groups pictures as they stand come first.
 """
 
 import subprocess

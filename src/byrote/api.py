@@ -67,11 +67,13 @@ def index(
     corpus: Place,
     held_out: Place | Iterable[Place] = (),
     hashes: Place | None = None,
+    quick: bool = False,
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> Corpus:
     """Add pictures, and controls that no model was trained on, to a corpus. Raises ByroteError; Incomplete.
 
+    `quick` is for looking for duplicates only: no audit can be made with such a corpus.
     `hashes` names a list of MD5 and PDQ hashes: what it hits is not indexed, only counted, from then on.
     """
     aside = [held_out] if isinstance(held_out, (str, PathLike)) else list(held_out)
@@ -85,7 +87,7 @@ def index(
         target = Corpus(target.root)
         workers = engine(jobs)
         try:
-            failed = ingest.run(Desk(target.store, workers, progress or silent), target, listed)
+            failed = ingest.run(Desk(target.store, workers, progress or silent), target, listed, quick=quick)
         finally:
             workers.close()
     if failed:

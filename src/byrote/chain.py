@@ -119,6 +119,8 @@ class Certify:
 
 
 def _not_empty(corpus: Corpus) -> list[Failed]:
+    if corpus.quick:
+        raise CorpusError(f"{corpus.root} was indexed quickly, so its pixels are not known: index it without --quick")
     if not any(row.side == "picture" for row in corpus.pictures):
         raise CorpusError(f"{corpus.root}: no picture of the training set could be read; index another source")
     return []

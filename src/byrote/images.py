@@ -89,18 +89,28 @@ class Undecodable(ValueError):
         self.reason = reason
 
 
-def decode(data: bytes, *, at_least: int | None = None) -> RGB:
+def decode(data: bytes) -> RGB:
     """Return the pixels of a file: EXIF orientation applied, alpha over white. Raises Undecodable, and nothing else.
-
-    With `at_least` a JPEG may come at a half, a quarter or an eighth of its size, so long as no side falls below that
-    many pixels: for thumbnails, never for a digest. At four times its side a thumbnail of 32 is off by 2.5 levels RMS
-    (median of 300 photographs; 5.8 at most), at its side by 9: what is halved lies elsewhere than what the thumbnail
-    averages.
 
     Alpha is composited exactly: round((c * a + 255 * (255 - a)) / 255). Samples of 16 bits give their high byte. CMYK
     is turned into RGB by Pillow's formula, (255 - c)(255 - k) / 255, without a profile. A broken EXIF block counts as
     none. The size is checked against MAX_PIXELS before any pixel is decoded.
     """
+    return _decoded(data, None)[0]
+
+
+def decode_small(data: bytes, at_least: int) -> tuple[RGB, tuple[int, int]]:
+    """Return the pixels of a file, and the height and width that it has. Raises Undecodable, and nothing else.
+
+    A JPEG may come at a half, a quarter or an eighth of its size, so long as no side falls below `at_least` pixels: for
+    thumbnails, never for a digest. At four times its side a thumbnail of 32 is off by 2.5 levels RMS (median of 300
+    photographs; 5.8 at most), at twice by 4.3 (12), at its side by 9 (25): what is halved lies elsewhere than what the
+    thumbnail averages.
+    """
+    return _decoded(data, at_least)
+
+
+def _decoded(data: bytes, at_least: int | None) -> tuple[RGB, tuple[int, int]]:
     if not data:
         raise Undecodable("zero bytes")
     if (plain := _plain_jpeg(data, at_least)) is not None:
@@ -108,11 +118,13 @@ def decode(data: bytes, *, at_least: int | None = None) -> RGB:
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
             _check_size(image)
+            size = image.size
             if at_least is not None:
-                image.draft("RGB", (at_least, at_least))
+                image.draft(None, (at_least, at_least))
             _mend_key(image)
             image.load()
-            return _turned(_pixels(image), _orientation(image))
+            orientation = _orientation(image)
+            return _turned(_pixels(image), orientation), size if 5 <= orientation <= 8 else size[::-1]
     except Undecodable:
         raise
     except _BROKEN as error:
@@ -125,6 +137,11 @@ def digest(image: RGB) -> str:
     state = sha256(f"{width}x{height}\n".encode("ascii"))
     state.update(np.ascontiguousarray(image).data)
     return "sha256:" + state.hexdigest()
+
+
+def file_digest(data: bytes) -> str:
+    """Return "file:…", the SHA-256 of a file's bytes: the name of a picture whose pixels nobody decoded in full."""
+    return "file:" + sha256(data).hexdigest()
 
 
 def encode_png(image: RGB) -> bytes:
@@ -176,7 +193,7 @@ def fit(image: RGB, width: int, height: int) -> RGB:
     return resize(np.ascontiguousarray(image[top : top + crop_height, left : left + crop_width]), width, height)
 
 
-def _plain_jpeg(data: bytes, at_least: int | None) -> RGB | None:
+def _plain_jpeg(data: bytes, at_least: int | None) -> tuple[RGB, tuple[int, int]] | None:
     """Decode an ordinary JPEG by simplejpeg where that is installed: the same pixels, in less than half the time.
 
     Whatever is out of the ordinary (EXIF, which may turn it, colours other than grey and YCbCr, damage) is for Pillow.
@@ -191,7 +208,7 @@ def _plain_jpeg(data: bytes, at_least: int | None) -> RGB | None:
         found: RGB = simplejpeg.decode_jpeg(data, "RGB", **least)
     except ValueError:
         return None
-    return found
+    return found, (height, width)
 
 
 def _check_size(image: Image.Image) -> None:

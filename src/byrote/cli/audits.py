@@ -23,6 +23,9 @@ def add(command: Add) -> None:
     index.add_argument("--corpus", type=Path, required=True, metavar="DIR", help="the corpus to make or to add to")
     index.add_argument("--held-out", action="append", default=[], metavar="SOURCE", help="controls, never trained on")
     index.add_argument(
+        "--quick", action="store_true", help="decode no more than thumbnails want: for duplicates only, not for audits"
+    )
+    index.add_argument(
         "--hashes", type=Path, metavar="FILE", help="MD5 and PDQ hashes: what they hit is counted, not indexed"
     )
     json_option(index)
@@ -71,6 +74,7 @@ def _index(options: argparse.Namespace) -> int:
         corpus=options.corpus,
         held_out=options.held_out,
         hashes=options.hashes,
+        quick=options.quick,
         jobs=options.jobs,
         progress=watch,
     )

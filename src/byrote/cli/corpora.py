@@ -102,7 +102,7 @@ def _duplicates(options: argparse.Namespace) -> int:
     watch = watcher()
     plan = _plan(options)
     if options.source:
-        api.index(*options.source, corpus=options.corpus, jobs=options.jobs, progress=watch)
+        api.index(*options.source, corpus=options.corpus, quick=options.quick, jobs=options.jobs, progress=watch)
     told = api.duplicates(options.corpus, plan, out=options.out, pairs=options.pairs, jobs=options.jobs, progress=watch)
     watch.close()
     words = (

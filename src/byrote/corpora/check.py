@@ -93,15 +93,19 @@ def check(
     Raises CorpusError where one cannot be read.
     """
     queries = [read(path) for path in files]
-    hits = _Search(corpus, queries, plan, progress, corpus.digests("picture") if among is None else among).run()
+    own = [
+        images.file_digest(path.read_bytes()) if corpus.quick else images.digest(image)
+        for path, image in zip(files, queries, strict=True)
+    ]
+    hits = _Search(corpus, queries, own, plan, progress, corpus.digests("picture") if among is None else among).run()
     controls = _Controls(corpus, plan)
     rows: dict[str, list[Picture]] = defaultdict(list)
     wanted = {digest for found in hits for digest in found}
     for row in corpus.rows(wanted):
         rows[row.digest].append(row)
     return [
-        _answer(str(path), images.digest(image), found, rows, plan, controls, show)
-        for path, image, found in zip(files, queries, hits, strict=True)
+        _answer(str(path), digest, found, rows, plan, controls, show)
+        for path, digest, found in zip(files, own, hits, strict=True)
     ]
 
 
@@ -196,9 +200,15 @@ class _Search:
     """Holds queries against every picture of some, a block at a time."""
 
     def __init__(
-        self, corpus: Corpus, queries: Sequence[RGB], plan: CorpusPlan, progress: Progress, among: Set[str]
+        self,
+        corpus: Corpus,
+        queries: Sequence[RGB],
+        own: Sequence[str],
+        plan: CorpusPlan,
+        progress: Progress,
+        among: Set[str],
     ) -> None:
-        self._corpus, self._queries, self._progress = corpus, queries, progress
+        self._corpus, self._queries, self._own, self._progress = corpus, queries, own, progress
         self._windows = windows(plan.crop)
         self._corners = np.array([[w.left, w.top, w.width, w.height] for w in self._windows], np.float32)
         self._whole = Whole().describe(queries).reshape(-1, SIDE, SIDE, 3)
@@ -215,8 +225,8 @@ class _Search:
             self._look(start, some, tops)
             self._progress("check", min(start + _BLOCK, len(self._digests)), len(self._digests), "pictures")
         found = [self._measured(q, *tops[3 * q : 3 * q + 3]) for q in range(len(self._queries))]
-        for image, near in zip(self._queries, found, strict=True):
-            self._exact(image, near)
+        for digest, near in zip(self._own, found, strict=True):
+            self._exact(digest, near)
         return found
 
     def _look(self, start: int, some: Sequence[str], tops: "Sequence[_Top]") -> None:
@@ -273,8 +283,7 @@ class _Search:
             Pair(name, "", float(-rms), None, 0, 0.0, 0.0, 1.0, 1.0) for name, rms in zip(names, apart, strict=True)
         ]
 
-    def _exact(self, image: RGB, found: dict[str, Pair]) -> None:
-        digest = images.digest(image)
+    def _exact(self, digest: str, found: dict[str, Pair]) -> None:
         if digest in set(self._digests):
             before = found.get(digest)
             found[digest] = Pair(digest, "", 0.0, before.evidence if before else None, 0, 0.0, 0.0, 1.0, 1.0)

@@ -23,7 +23,7 @@ def merge(target: Corpus, other: Corpus, progress: Progress) -> int:
         raise CorpusError(f"{other.root}: a corpus cannot be merged into itself; name another")
     if not set(_screens(target)[-1:]) <= set(_screens(other)):
         raise CorpusError(
-            f"{other.root} was not screened by the list of hashes of {target.root}: index its sources instead of merging"
+            f"{other.root} was not screened by the list of hashes of {target.root}: index its sources instead"
         )
     parts.sweep_orphans(target)
     for named in other.named():

@@ -20,6 +20,8 @@ from byrote.sources import Listed
 from byrote.stages import Desk, Failed
 
 PART, MANY = 512, 16_384
+ENOUGH = 64
+"""Pixels of the shorter edge to which a quick corpus decodes."""
 
 
 def name(corpus: Corpus, named: Sequence[Named]) -> None:
@@ -47,25 +49,38 @@ def screen(corpus: Corpus, hashes: Path | None) -> Path | None:
     return before
 
 
-def run(desk: Desk, corpus: Corpus, hashes: Path | None = None) -> list[Failed]:
-    """Index what is new in the named sources. Raises CorpusError where a source is gone."""
+def run(desk: Desk, corpus: Corpus, hashes: Path | None = None, *, quick: bool = False) -> list[Failed]:
+    """Index what is new in the named sources. Raises CorpusError where a source is gone.
+
+    Quickly means: JPEGs are decoded at a part of their size, pictures are named by the bytes of their files, and no
+    audit can be made with them. Raises CorpusError for a corpus that was begun the other way.
+    """
+    if len(corpus.table) and corpus.quick != quick:
+        how = "quickly" if corpus.quick else "in full"
+        raise CorpusError(f"{corpus.root} was indexed {how}: go on so, or index into another folder")
     there = corpus.store.parts(corpus.recipe)
     number = int(there[-1]) + 1 if there else 0
     parts: list[Part] = []
     for named in corpus.named():
         known = corpus.known(named)
         listed = sources.open(named.uri).list()
-        new = [
-            item
-            for item in listed
-            if known.get(item.where) != (item.size, item.modified, item.captions)
-            and as_file(named.uri, item.where, item.size, item.modified) not in corpus.removed
-        ]
+        new = [item for item in listed if known.get(item.where) != (item.size, item.modified, item.captions)]
+        if corpus.removed:
+            new = [one for one in new if as_file(named.uri, one.where, one.size, one.modified) not in corpus.removed]
         step = PART if len(new) < MANY else 4 * PART
         for k in range(0, len(new), step):
             chunk = new[k : k + step]
             parts.append(Part(f"{number + len(parts):05d}", (named, chunk), len(chunk)))
-    return desk.fill(corpus.recipe, Index(corpus.root, hashes, time()), parts, "files")
+    return desk.fill(corpus.recipe, Index(corpus.root, hashes, time(), quick), parts, "files")
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A picture: as it was decoded, the height and width that it has, and its digest."""
+
+    image: RGB
+    size: tuple[int, int]
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +93,7 @@ class Index:
     root: Path
     hashes: Path | None = None
     began: float = 0.0
+    quick: bool = False
 
     def __call__(self, part: Part) -> None:
         """Do one part."""
@@ -91,15 +107,15 @@ class Index:
             try:
                 data = source.read(item.where)
                 screened_out = listed is not None and listed.has_file(data)
-                image = None if screened_out else images.decode(data)
+                seen_as = None if screened_out else self._decoded(data)
             except (OSError, images.Undecodable) as error:
                 lost.append(_unreadable(named, item, error))
                 continue
-            if image is None or (listed is not None and listed.hits(image)):
+            if seen_as is None or (listed is not None and listed.hits(seen_as.image)):
                 screened.append(as_file(named.uri, item.where, 0, 0))  # once, whatever its state
                 continue
-            picture = _picture(named, item, image)
-            if blind(picture.digest) in corpus.removed:
+            picture, image = _picture(named, item, seen_as), seen_as.image
+            if corpus.removed and blind(picture.digest) in corpus.removed:
                 continue
             pictures.append(picture)
             seen[WHOLE].append(wholes.describe([image])[0])
@@ -110,6 +126,14 @@ class Index:
         counted = {SCREENED: np.array([list(bytes.fromhex(one)) for one in screened], np.uint8)} if screened else {}
         corpus.store.write(corpus.recipe, part.name, pictures, Picture, arrays | counted)
 
+    def _decoded(self, data: bytes) -> _Seen:
+        """Decode a file: in full, or in a quick corpus as far as its thumbnails want. Raises Undecodable."""
+        if self.quick:
+            image, size = images.decode_small(data, ENOUGH)
+            return _Seen(image, size, images.file_digest(data))
+        image = images.decode(data)
+        return _Seen(image, (image.shape[0], image.shape[1]), images.digest(image))
+
 
 @lru_cache(maxsize=4)
 def _source(uri: str, began: float) -> sources.Source:
@@ -117,14 +141,14 @@ def _source(uri: str, began: float) -> sources.Source:
     return sources.open(uri)
 
 
-def _picture(named: Named, item: Listed, image: RGB) -> Picture:
-    height, width = image.shape[:2]
+def _picture(named: Named, item: Listed, seen: _Seen) -> Picture:
+    height, width = seen.size
     return Picture(
         side=named.side,
         source=named.uri,
         where=item.where,
         captions=item.captions,
-        digest=images.digest(image),
+        digest=seen.digest,
         width=width,
         height=height,
         size=item.size,
