@@ -25,6 +25,7 @@ from byrote.kernels.distance import paired_rms
 from byrote.kernels.ranges import within
 from byrote.kernels.register import register
 from byrote.kernels.waves import DIMENSIONS, Window, leaning, led_back, luma, turn_pixels, turned, waves, windows
+from byrote.kernels.waves import WHOLE as ALL
 from byrote.plan import CorpusPlan
 from byrote.stages import Desk, Failed
 from byrote.store import Recipe, Store
@@ -39,7 +40,7 @@ _FEW, _MANY = 50_000, 1_000_000  # pictures; the more there are, the more chance
 _LEAST = (0.85, 0.92)  # correlation of waves from which a pair is looked at, for few and for many pictures
 _LEAST_QUICK = (0.9, 0.95)
 _VISITS, _VISITS_QUICK = 12, 4  # cells
-_CELLS = 4  # times the root of the number of pictures
+_CELLS, _CELLS_QUICK = 4, 1  # times the root of the number of pictures
 _SLACK = 0.05  # of what leans: more found no more of the planted copies
 _ROWS = 2**21  # vectors filed at once
 _STILL = 250_000  # pictures a part that compares thumbnails as they stand
@@ -80,7 +81,7 @@ class Look:
     def likely(self) -> Recipe:
         """Return the recipe of the candidates."""
         about = {"order": self.order, "least": self.least, "quick": self.quick}
-        return Recipe.of("likely", about | {"waves": DIMENSIONS, "visits": self.visits})
+        return Recipe.of("likely", about | {"waves": DIMENSIONS, "visits": self.visits, "cells": self.cells})
 
     @property
     def thumbnails(self) -> Path:
@@ -96,6 +97,11 @@ class Look:
     def visits(self) -> int:
         """Return how many cells a picture is looked for in."""
         return _VISITS_QUICK if self.quick else _VISITS
+
+    @property
+    def cells(self) -> int:
+        """Return how many cells there are, times the root of the number of pictures."""
+        return _CELLS_QUICK if self.quick else _CELLS
 
     def alike(self, n: int) -> float:
         """Return the correlation from which a pair is looked at, by the logarithm of the number of pictures."""
@@ -179,7 +185,7 @@ def _moved(corpus: Corpus, look: Look, which: range) -> NDArray[np.void]:
     """
     n, (asked, held) = len(corpus.distinct), _described(look, [windows(look.least)[k] for k in which])
     held, filed_turns = _upright(held)
-    cells = Cells.learn(held, round(_CELLS * n**0.5))
+    cells = Cells.learn(held, round(look.cells * n**0.5))
     filed = Filed.of(held, cells.nearest(held, 1)[:, 0], len(cells.centres))
     found, back = [np.zeros(0, _HIT)], led_back()
     for turn, rows in enumerate(leaning(asked, _SLACK)):
@@ -202,7 +208,7 @@ def _described(look: Look, looked: Sequence[Window]) -> tuple[NDArray[np.float32
         grey = luma(pictures[some].reshape(-1, SIDE, SIDE, 3))
         asked[some] = waves(grey)
         for k, window in enumerate(looked):
-            held[k, some] = waves(grey, window)
+            held[k, some] = asked[some] if window == ALL else waves(grey, window)
     return asked, held.reshape(-1, DIMENSIONS)
 
 
