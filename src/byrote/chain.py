@@ -47,6 +47,7 @@ def run(
 def _stage(stage: str, audit: Audit, desk: Desk, at_corpus: Desk) -> list[Failed]:
     match stage:
         case "ingest":
+            _in_full(audit.corpus)
             failed = ingest.run(at_corpus, audit.corpus)
             audit.corpus = Corpus.at(audit.corpus.root)
             return failed or _not_empty(audit.corpus)
@@ -118,9 +119,12 @@ class Certify:
         audit.store.write(self.made, part.name, audit.certified.findings, Finding)
 
 
-def _not_empty(corpus: Corpus) -> list[Failed]:
+def _in_full(corpus: Corpus) -> None:
     if corpus.quick:
         raise CorpusError(f"{corpus.root} was indexed quickly, so its pixels are not known: index it without --quick")
+
+
+def _not_empty(corpus: Corpus) -> list[Failed]:
     if not any(row.side == "picture" for row in corpus.pictures):
         raise CorpusError(f"{corpus.root}: no picture of the training set could be read; index another source")
     return []
