@@ -40,8 +40,8 @@ _Colours = tuple[ndarray, ndarray, ndarray]
 NOTHING = -30.0
 """The evidence of pairs that were given up when coarse."""
 
-_WEIGHTS = np.array([0.513, 0.22, 0.04, 0.128, 1.307, 0.929, -1.989, -2.299, -2.557], np.float32)
-_CONSTANT = -5.809
+_WEIGHTS = np.array([0.302, 0.182, 0.149, 0.474, 0.941, 1.022, -1.598, -1.521, -2.511], np.float32)
+_CONSTANT = -4.404
 
 
 @dataclass(frozen=True, slots=True)

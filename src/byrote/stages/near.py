@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import log
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +90,11 @@ class Look:
         return self.corpus / "likely" / f"{self.order.removeprefix('sha256:')[:16]}.npy"
 
     @property
+    def names(self) -> Path:
+        """Return where the digests lie one after the other."""
+        return self.thumbnails.with_suffix(".names.npy")
+
+    @property
     def pairs(self) -> Recipe:
         """Return the recipe of the measured pairs."""
         return Recipe.of("pairs", {"likely": self.likely.digest, "radius": RADIUS, "kept": KEPT})
@@ -132,7 +138,7 @@ def stills(n: int) -> int:
 
 
 def gather(corpus: Corpus, look: Look) -> None:
-    """Write the thumbnails of whole pictures one after the other, so that any of them can be had at once."""
+    """Write thumbnails of whole pictures one after the other, and digests: workers map them and need no corpus."""
     path = look.thumbnails
     if path.exists():
         return
@@ -144,13 +150,15 @@ def gather(corpus: Corpus, look: Look) -> None:
     for some, block in corpus.blocks(WHOLE):
         out[some] = block
     out.flush()
+    np.save(beside.with_suffix(".names.tmp.npy"), np.array(corpus.distinct, "S"))
+    beside.with_suffix(".names.tmp.npy").replace(look.names)
     beside.replace(path)
 
 
-@lru_cache(maxsize=1)
-def _thumbnails(path: Path) -> NDArray[np.uint8]:
-    """Map the thumbnails into memory: uint8 [n, 3072], in the order of `Corpus.distinct`."""
-    mapped: NDArray[np.uint8] = np.load(path, mmap_mode="r").view(np.ndarray)
+@lru_cache(maxsize=2)
+def _mapped(path: Path) -> NDArray[Any]:
+    """Map the thumbnails, uint8 [n, 3072], or the digests into memory, in the order of `Corpus.distinct`."""
+    mapped: NDArray[Any] = np.load(path, mmap_mode="r").view(np.ndarray)
     return mapped
 
 
@@ -162,28 +170,27 @@ class Likely:
 
     def __call__(self, part: Part) -> None:
         """Do one part: windows in all turns, or some of the thumbnails as they stand."""
-        corpus = Corpus.now(self.look.corpus)
         find = _moved if isinstance(part.payload, range) else _still
-        hits = find(corpus, self.look, part.payload)
-        corpus.store.write(self.look.likely, part.name, [], Pair, {HITS: hits})
+        hits = find(self.look, part.payload)
+        Store(self.look.corpus).write(self.look.likely, part.name, [], Pair, {HITS: hits})
 
 
-def _still(corpus: Corpus, look: Look, part: tuple[int, int]) -> NDArray[np.void]:
+def _still(look: Look, part: tuple[int, int]) -> NDArray[np.void]:
     """Return a part of the pairs whose thumbnails are near as they stand, exactly; none in a quick look."""
     found = np.zeros((0, 2), np.int64)
     if not look.quick:
-        found = within(_thumbnails(look.thumbnails), RADIUS, part=part[0], parts=part[1])
+        found = within(_mapped(look.thumbnails), RADIUS, part=part[0], parts=part[1])
     hits = np.zeros(len(found), _HIT)
     hits["holder"], hits["shown"], hits["still"] = *found.T, True
     return hits
 
 
-def _moved(corpus: Corpus, look: Look, which: range) -> NDArray[np.void]:
+def _moved(look: Look, which: range) -> NDArray[np.void]:
     """Return the best hit of every pair whose waves are alike in one of these windows, in any turn.
 
     Windows are filed upright, and asked for upright: a picture that has no clear lean is asked for in a few turns.
     """
-    n, (asked, held) = len(corpus.distinct), _described(look, [windows(look.least)[k] for k in which])
+    n, (asked, held) = len(_mapped(look.thumbnails)), _described(look, [windows(look.least)[k] for k in which])
     held, filed_turns = _upright(held)
     cells = Cells.learn(held, round(look.cells * n**0.5))
     filed = Filed.of(held, cells.nearest(held, 1)[:, 0], len(cells.centres))
@@ -200,7 +207,7 @@ def _moved(corpus: Corpus, look: Look, which: range) -> NDArray[np.void]:
 
 def _described(look: Look, looked: Sequence[Window]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the waves of all pictures, and of their windows, one window after the other."""
-    pictures = _thumbnails(look.thumbnails)
+    pictures = _mapped(look.thumbnails)
     n = len(pictures)
     asked, held = np.empty((n, DIMENSIONS), np.float32), np.empty((len(looked), n, DIMENSIONS), np.float32)
     for start in range(0, n, _BLOCK):
@@ -259,16 +266,15 @@ class Measure:
     def __call__(self, part: Part) -> None:
         """Do one part."""
         hits, near = part.payload
-        corpus = Corpus.now(self.look.corpus)
         evidence, found = _weighed(self.look, hits)
         apart = np.full(len(hits), np.nan)
-        apart[near] = _apart(_thumbnails(self.look.thumbnails), hits[near])
+        apart[near] = _apart(_mapped(self.look.thumbnails), hits[near])
         kept = np.flatnonzero((evidence >= KEPT) | (apart <= RADIUS))
-        names = corpus.distinct
+        names = _mapped(self.look.names)
         rows = [
             Pair(
-                names[hits["holder"][k]],
-                names[hits["shown"][k]],
+                names[hits["holder"][k]].decode(),
+                names[hits["shown"][k]].decode(),
                 float(apart[k]) if apart[k] <= RADIUS else None,
                 float(evidence[k]) if evidence[k] >= KEPT else None,
                 int(hits["turn"][k]),
@@ -276,13 +282,13 @@ class Measure:
             )
             for k in kept
         ]
-        corpus.store.write(self.look.pairs, part.name, rows, Pair)
+        Store(self.look.corpus).write(self.look.pairs, part.name, rows, Pair)
 
 
 def _weighed(look: Look, hits: NDArray[np.void]) -> tuple[np.ndarray, np.ndarray]:
     """Return the evidence of each hit and the window that it came to."""
     corners = np.array([[w.left, w.top, w.width, w.height] for w in windows(look.least)], np.float32)
-    evidence, found, pictures = np.empty(len(hits), np.float32), corners[hits["window"]], _thumbnails(look.thumbnails)
+    evidence, found, pictures = np.empty(len(hits), np.float32), corners[hits["window"]], _mapped(look.thumbnails)
     for start in range(0, len(hits), _CHUNK):
         some = slice(start, start + _CHUNK)
         holders, shown = (pictures[hits[end][some]].reshape(-1, SIDE, SIDE, 3) for end in ("holder", "shown"))
