@@ -15,7 +15,7 @@ from scipy.spatial.distance import cdist
 
 from byrote import plan
 from byrote.domain import Match, Prompt
-from byrote.kernels import cliques, exact, matching, rates, roc, search, stats
+from byrote.kernels import cliques, exact, matching, ranges, rates, roc, search, stats
 from byrote.kernels.components import components
 from byrote.stages import certify, generate, match
 
@@ -394,7 +394,7 @@ def shaken(rng, picture, n):
 
 def nearest_groups(sample, pictures):
     """Return distances of a sample to one member of each group of near-duplicates, nearest first, as byrote groups."""
-    labels = components(len(pictures), search.within(pictures, 0.05))
+    labels = components(len(pictures), ranges.within(pictures, 0.05))
     _, members = np.unique(labels, return_index=True)
     found, _ = search.Nearest(pictures[members]).search(sample[None], len(members))
     return np.sqrt(found / sample.size) / 255

@@ -250,7 +250,7 @@ def key_of_the_review(folder):
 
 def picture_of_the_corpus(folder):
     path = folder.one("pictures")
-    change(path, lambda rows: rows[0].update(caption="another caption"))
+    change(path, lambda rows: rows[0].update(captions=["another caption"]))
     return name(path), "corpus: not as sealed"
 
 

@@ -21,6 +21,7 @@ from byrote.corpus import WHOLE, Corpus
 from byrote.descriptors.whole import SIDE
 from byrote.domain import Pair
 from byrote.engine import Part
+from byrote.errors import StoreError
 from byrote.kernels.cells import Cells, Filed, above
 from byrote.kernels.distance import paired_rms
 from byrote.kernels.ranges import within
@@ -142,17 +143,33 @@ def gather(corpus: Corpus, look: Look) -> None:
     path = look.thumbnails
     if path.exists():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for old in path.parent.glob("*.npy"):
-        old.unlink()
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    out = np.lib.format.open_memmap(beside, "w+", np.uint8, (len(corpus.distinct), SIDE * SIDE * 3))
-    for some, block in corpus.blocks(WHOLE):
-        out[some] = block
-    out.flush()
-    np.save(beside.with_suffix(".names.tmp.npy"), np.array(corpus.distinct, "S"))
-    beside.with_suffix(".names.tmp.npy").replace(look.names)
-    beside.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for old in path.parent.glob("*.npy"):
+            old.unlink()
+        _write(corpus, look)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _write(corpus: Corpus, look: Look) -> None:
+    """Write both files whole or not at all. Raises OSError."""
+    path, shape = look.thumbnails, (len(corpus.distinct), SIDE * SIDE * 3)
+    beside, names = (path.with_name(f".{what}.{os.getpid()}.tmp") for what in ("thumbnails", "names"))
+    try:
+        with names.open("wb") as file:
+            np.save(file, np.array(corpus.distinct, "S"))
+        names.replace(look.names)
+        with beside.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            for _, block in corpus.blocks(WHOLE):
+                file.write(block.data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+        names.unlink(missing_ok=True)
 
 
 @lru_cache(maxsize=2)
