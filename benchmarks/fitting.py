@@ -22,7 +22,7 @@ from byrote.corpus import WHOLE, Corpus
 from byrote.descriptors.whole import SIDE
 from byrote.engine.local import engine
 from byrote.kernels.register import features
-from byrote.kernels.waves import turn_pixels, windows
+from byrote.kernels.waves import corners, turn_each, windows
 from byrote.plan import CorpusPlan
 from byrote.stages import Desk, near
 
@@ -42,13 +42,9 @@ def candidates(folder: Path, work: Path) -> tuple[Corpus, np.ndarray]:
 
 def described(corpus: Corpus, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the features of the hits that agree when coarse, and which these are."""
-    corners = np.array([[w.left, w.top, w.width, w.height] for w in windows()], np.float32)[hits["window"]]
     names = np.array(corpus.distinct)
     seen = [corpus.vectors(names[hits[end]].tolist(), WHOLE).reshape(-1, SIDE, SIDE, 3) for end in ("holder", "shown")]
-    for turn in range(8):
-        here = hits["turn"] == turn
-        seen[1][here] = turn_pixels(seen[1][here], turn)
-    found, _, rows = features(*seen, corners)
+    found, _, rows = features(seen[0], turn_each(seen[1], hits["turn"]), corners(windows())[hits["window"]])
     return found, rows
 
 

@@ -21,7 +21,7 @@ from byrote.domain import Finding, Group
 from byrote.engine.local import engine
 from byrote.errors import Incomplete
 from byrote.plan import STAGES, CorpusPlan
-from byrote.stages import Desk, Failed, Progress, dedupe, ingest
+from byrote.stages import Desk, Failed, Progress, dedupe, ingest, silent
 from byrote.stages import describe as describe_stage
 from byrote.store import Store, sweep
 
@@ -79,17 +79,12 @@ def index(
     aside = [held_out] if isinstance(held_out, (str, PathLike)) else list(held_out)
     named = [Named("picture", str(source)) for source in sources] + [Named("control", str(source)) for source in aside]
     target = Corpus(Path(corpus))
-    with target.store.locked():
-        sweep(target.root)
+    with _at_work(target.root, target.store, jobs, progress) as desk:
         listed = ingest.screen(target, None if hashes is None else Path(hashes))
         ingest.name(target, named)
         remove_corpora.clean(target)
         target = Corpus(target.root)
-        workers = engine(jobs)
-        try:
-            failed = ingest.run(Desk(target.store, workers, progress or silent), target, listed, quick=quick)
-        finally:
-            workers.close()
+        failed = ingest.run(desk, target, listed, quick=quick)
     if failed:
         raise Incomplete(f"{target.root}: {len(failed)} parts could not be indexed: {failed[0].reason}; run it again")
     return Corpus.at(target.root)
@@ -251,7 +246,3 @@ def _at_work(root: Path, store: Store, jobs: int, progress: Progress | None) -> 
 def _whole(root: Path, failed: Sequence[Failed]) -> None:
     if failed:
         raise Incomplete(f"{root}: {len(failed)} parts failed after retries: {failed[0].reason}; run it again")
-
-
-def silent(stage: str, done: int, total: int, unit: str) -> None:
-    """Tell nobody."""

@@ -152,7 +152,7 @@ class Corpus:
     @cached_property
     def quick(self) -> bool:
         """Say whether pictures were indexed quickly: named by their files, not by their pixels."""
-        return bool(pc.any(pc.starts_with(self.table["digest"], "file:")).as_py())
+        return bool(pc.any(pc.starts_with(self.table["digest"], images.FILE)).as_py())
 
     @cached_property
     def screened(self) -> int:
@@ -212,16 +212,12 @@ class Corpus:
 
     def vectors(self, digests: Iterable[str], name: str = THUMBNAIL) -> NDArray[np.uint8]:
         """Return an array's rows for some pictures: uint8 [n, 3072], of `thumbnail` or of `whole`."""
-        return self.gather(self.recipe, name, digests, Thumbnail().dimensions, np.uint8)
-
-    def gather(self, made: Recipe, name: str, digests: Iterable[str], width: int, dtype: Any) -> NDArray[Any]:
-        """Return rows [n, width] of the arrays that lie beside the parts of a table made picture by picture."""
         places = np.array([self._places[digest] for digest in digests], np.int64).reshape(-1, 2)
-        out = np.empty((len(places), width), dtype)
+        out = np.empty((len(places), Thumbnail().dimensions), np.uint8)
         order = np.argsort(places[:, 0], kind="stable")
         parts, first = np.unique(places[order, 0], return_index=True)
         for part, rows in zip(parts, np.split(order, first)[1:], strict=True):
-            out[rows] = self.store.array(made, f"{part:05d}", name)[places[rows, 1]]
+            out[rows] = self.store.array(self.recipe, f"{part:05d}", name)[places[rows, 1]]
         return out
 
     def blocks(self, name: str, size: int = 8192) -> Iterator[tuple[slice, NDArray[np.uint8]]]:
@@ -234,11 +230,9 @@ class Corpus:
         """Decode a picture again from its source, or return None where it is gone or has changed."""
         row = self.by_digest[digest]
         try:
-            data = self._source(row.source).read(row.where)
-            image = images.decode(data)
+            return images.decode_as(self._source(row.source).read(row.where), digest)
         except (OSError, images.Undecodable, CorpusError):
             return None
-        return image if digest in (images.digest(image), images.file_digest(data)) else None
 
     def _source(self, uri: str) -> sources.Source:
         if uri not in self._opened:

@@ -141,17 +141,7 @@ class Store:
     def log(self, event: str, details: Json) -> None:
         """Append a line to the ledger and make sure that it is on the disk."""
         line = {"event": event, "at": datetime.now(UTC).isoformat(timespec="milliseconds")} | details
-        path = self.root / "ledger.jsonl"
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-            try:
-                torn = (size := os.fstat(handle).st_size) > 0 and os.pread(handle, 1, size - 1) != b"\n"
-                os.write(handle, ("\n" * torn + json.dumps(line, sort_keys=True) + "\n").encode())
-                os.fdatasync(handle)
-            finally:
-                os.close(handle)
-        except OSError as error:
-            raise StoreError(f"{path}: cannot write: {error.strerror or error}") from error
+        append(self.root / "ledger.jsonl", json.dumps(line, sort_keys=True) + "\n")
 
     def ledger(self) -> list[Json]:
         """Read the ledger; a line that a crash tore is left out."""
@@ -175,6 +165,23 @@ class Store:
             except BlockingIOError as error:
                 raise Busy(f"{self.root}: another byrote is at work here; wait for it or stop it") from error
             yield
+
+
+def append(path: Path, lines: str) -> None:
+    """Append lines to a file and make sure that they are on the disk; one that a crash tore before stays by itself.
+
+    Raises StoreError.
+    """
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            torn = (size := os.fstat(handle).st_size) > 0 and os.pread(handle, 1, size - 1) != b"\n"
+            os.write(handle, ("\n" * torn + lines).encode())
+            os.fdatasync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot write: {error.strerror or error}") from error
 
 
 def replace_file(path: Path, data: bytes) -> None:

@@ -10,6 +10,8 @@ from hypothesis.extra.numpy import arrays
 
 from byrote.kernels import search
 
+from .levels import pictures
+
 
 def truth(vectors, queries, k):
     """Sort all distances, ties by id."""
@@ -50,18 +52,6 @@ def test_plain_search_is_exact(both, k):
 def test_the_cascade_is_exact_with_duplicates_and_constant_vectors(both, k):
     with cascade():
         assert same(search.Nearest(both[0]).search(both[1], k), truth(*both, k))
-
-
-def pictures(n, d, seed=0):
-    """Draw vectors that have a few strong directions, as pictures have, some of them copied or nearly so."""
-    rng = np.random.default_rng(seed)
-    plain = rng.standard_normal((n, 40)) @ rng.standard_normal((40, d)) * 8 + 128 + rng.standard_normal((n, d)) * 9
-    levels = np.clip(np.rint(plain), 0, 255).astype(np.uint8)
-    levels[n // 2 : n // 2 + 30] = levels[3]
-    levels[n // 3 : n // 3 + 30] = np.clip(levels[5].astype(int) + rng.integers(-1, 2, (30, d)), 0, 255)
-    levels[7] = 0
-    levels[8:10] = 255
-    return levels
 
 
 @pytest.mark.parametrize(("n", "d", "k"), [(1500, 768, 50), (1200, 3072, 7), (1100, 400, 1), (300, 12288, 50)])

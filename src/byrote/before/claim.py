@@ -9,7 +9,7 @@ from byrote.audit import Audit
 from byrote.chain import run
 from byrote.corpora.check import Checked, check
 from byrote.errors import CorpusError
-from byrote.stages import Progress
+from byrote.stages import Progress, silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def claim(root: Path, files: Sequence[Path], progress: Progress) -> list[Named]:
     run(root, until="dedupe", progress=progress)
     audit = Audit(root)
     every = set(audit.corpus.distinct)
-    looked = check(audit.corpus, files, audit.plan.corpus, _nobody, show=1, among=every)
+    looked = check(audit.corpus, files, audit.plan.corpus, silent, show=1, among=every)
     found = [(file, *_find(audit, file, one)) for file, one in zip(files, looked, strict=True)]
     known = {each.digest for each in audit.claims()}
     with audit.store.locked():
@@ -100,7 +100,3 @@ def _decoded(file: Path) -> None:
     except (OSError, images.Undecodable) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise CorpusError(f"{file}: cannot be read as a picture: {reason}; name a file of it") from error
-
-
-def _nobody(stage: str, done: int, total: int, unit: str) -> None:
-    """Tell nobody."""

@@ -18,7 +18,7 @@ from byrote.errors import CorpusError
 from byrote.kernels.distance import paired_rms
 from byrote.kernels.register import register
 from byrote.kernels.stats import clopper_pearson
-from byrote.kernels.waves import TURNS, luma, turn_pixels, turned, waves, windows
+from byrote.kernels.waves import TURNS, corners, luma, turn_each, turned, waves, windows
 from byrote.plan import CorpusPlan
 from byrote.stages import Progress
 from byrote.stages.dedupe import alike, measured
@@ -210,7 +210,7 @@ class _Search:
     ) -> None:
         self._corpus, self._queries, self._own, self._progress = corpus, queries, own, progress
         self._windows = windows(plan.crop)
-        self._corners = np.array([[w.left, w.top, w.width, w.height] for w in self._windows], np.float32)
+        self._corners = corners(self._windows)
         self._whole = Whole().describe(queries).reshape(-1, SIDE, SIDE, 3)
         grey = luma(self._whole)
         self._shown = np.stack([turned(waves(grey), turn) for turn in range(8)])  # the query as what is shown
@@ -258,10 +258,7 @@ class _Search:
         others = self._corpus.vectors(names, WHOLE).reshape(-1, SIDE, SIDE, 3)
         query = np.broadcast_to(self._whole[q], others.shape)
         holders, shown = (others, query) if corpus_holds else (query, others)
-        turned_shown = np.empty_like(shown)
-        for turn in np.unique(turns):
-            turned_shown[turns == turn] = turn_pixels(shown[turns == turn], int(turn))
-        got = register(np.ascontiguousarray(holders), turned_shown, self._corners[ks])
+        got = register(np.ascontiguousarray(holders), turn_each(shown, turns), self._corners[ks])
         return [
             Pair(
                 name if corpus_holds else "",

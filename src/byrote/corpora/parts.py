@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from byrote.corpus import SCREENED, Corpus
 from byrote.domain import Picture, Unreadable
+from byrote.stages.describe import Described
 from byrote.store import Recipe, replace_file
 
 
@@ -31,8 +32,6 @@ def vectors_recipes(corpus: Corpus) -> list[Recipe]:
 
 def copy(source: Corpus, part: str, keep: NDArray[np.bool_], lost: pa.Table, target: Corpus, name: str) -> None:
     """Write the rows of a part that are kept, and some unreadable ones, as another part, of this corpus or another."""
-    from byrote.stages.describe import Described
-
     rows = source.store.table(Picture, source.recipe, part).filter(pa.array(keep))
     for recipe in vectors_recipes(source):
         if part in source.store.parts(recipe):

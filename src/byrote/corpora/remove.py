@@ -6,7 +6,6 @@ are written anew without it, and everything that was computed from it goes. A ki
 """
 
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -24,7 +23,8 @@ from byrote.corpus import Corpus, as_file, blind
 from byrote.domain import Picture
 from byrote.errors import CorpusError
 from byrote.plan import CorpusPlan
-from byrote.store import sweep
+from byrote.stages import silent
+from byrote.store import append, sweep
 
 if TYPE_CHECKING:
     from byrote.corpora.check import Checked
@@ -67,7 +67,7 @@ def _near(corpus: Corpus, files: Sequence[Path], besides: frozenset[str]) -> "li
     from byrote.corpora.check import check
 
     plan, among = CorpusPlan(), set(corpus.distinct) - besides
-    found = check(corpus, files, plan, _nobody, show=len(among), among=among) if files else []
+    found = check(corpus, files, plan, silent, show=len(among), among=among) if files else []
     return [(one, [near.digest for near in one.nearest if near.calls(plan)]) for one in found]
 
 
@@ -110,17 +110,8 @@ def remember(corpus: Corpus, what: Literal["picture", "file"], blinded: Iterable
     """Write down what must not come back, and make sure that it is on the disk."""
     at = datetime.now(UTC).date().isoformat()
     lines = "".join(json.dumps({"at": at, "what": what, "blind": one}) + "\n" for one in sorted(blinded))
-    if not lines:
-        return
-    path = corpus.root / "removed.jsonl"
-    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        size = os.fstat(handle).st_size
-        torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-        os.write(handle, ("\n" * torn + lines).encode())
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    if lines:
+        append(corpus.root / "removed.jsonl", lines)
 
 
 def clean(corpus: Corpus) -> Removed:
@@ -143,7 +134,8 @@ def clean(corpus: Corpus) -> Removed:
 def _stale(corpus: Corpus) -> list[str]:
     """List the parts of which not every row counts."""
     count = Counter(corpus.table["part"].to_pylist()) + Counter(corpus.unreadable_table["part"].to_pylist())
-    rows = {part: sum(len(some) for some in _rows(corpus, part)) for part in corpus.store.parts(corpus.recipe)}
+    store, made = corpus.store, corpus.recipe
+    rows = {part: store.rows(made, part) + store.rows(made, f"{part}.unreadable") for part in store.parts(made)}
     return [part for part, n in rows.items() if n > count[int(part)]]
 
 
@@ -211,7 +203,3 @@ def _drop(corpus: Corpus) -> tuple[str, ...]:
     for name in there:
         shutil.rmtree(corpus.root / name)
     return there
-
-
-def _nobody(stage: str, done: int, total: int, unit: str) -> None:
-    """Tell nobody."""

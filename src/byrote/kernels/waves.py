@@ -10,6 +10,7 @@ out, and the product of two vectors is a correlation. Not published: the number 
 planted copies.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -62,6 +63,11 @@ def windows(least: float = 0.8) -> tuple[Window, ...]:
     return tuple(listed)
 
 
+def corners(listed: Sequence[Window]) -> Float32[ndarray, "n 4"]:
+    """Return the windows as rows: left, top, width, height."""
+    return np.array([[w.left, w.top, w.width, w.height] for w in listed], np.float32)
+
+
 def luma(pictures: UInt8[ndarray, "n h w 3"]) -> Float32[ndarray, "n h w"]:
     """Return the luma in levels (ITU-R BT.601)."""
     grey: ndarray = (
@@ -106,6 +112,14 @@ def turn_pixels(pictures: ndarray, turn: int) -> ndarray:
     moved = pictures.swapaxes(1, 2) if turn & 4 else pictures
     moved = moved[:, ::-1] if turn & 2 else moved
     return moved[:, :, ::-1] if turn & 1 else moved
+
+
+def turn_each(pictures: UInt8[ndarray, "n s s 3"], turns: ndarray) -> UInt8[ndarray, "n s s 3"]:
+    """Return square pictures, each after a turn of its own."""
+    out = np.empty_like(pictures)
+    for turn in np.unique(turns):
+        out[turns == turn] = turn_pixels(pictures[turns == turn], int(turn))
+    return out
 
 
 def leaning(vectors: Float32[ndarray, "n {DIMENSIONS}"], slack: float = 0.0) -> list[Int64[ndarray, " k"]]:

@@ -20,6 +20,10 @@ class Progress(Protocol):
         ...
 
 
+def silent(stage: str, done: int, total: int, unit: str) -> None:
+    """Tell nobody: a `Progress`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failed:
     """A part that was given up, with the last line of its reason."""

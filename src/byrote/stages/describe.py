@@ -103,8 +103,6 @@ def alike(corpus: Corpus, descriptor: descriptors.Descriptor, least: float) -> N
 
 def _image(source: sources.Source, row: Picture) -> RGB | None:
     try:
-        data = source.read(row.where)
-        image = images.decode(data)
+        return images.decode_as(source.read(row.where), row.digest)
     except (OSError, images.Undecodable):
         return None
-    return image if row.digest in (images.digest(image), images.file_digest(data)) else None

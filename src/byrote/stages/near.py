@@ -26,7 +26,7 @@ from byrote.kernels.cells import Cells, Filed, above
 from byrote.kernels.distance import paired_rms
 from byrote.kernels.ranges import within
 from byrote.kernels.register import register
-from byrote.kernels.waves import DIMENSIONS, Window, leaning, led_back, luma, turn_pixels, turned, waves, windows
+from byrote.kernels.waves import DIMENSIONS, Window, corners, leaning, led_back, luma, turn_each, turned, waves, windows
 from byrote.kernels.waves import WHOLE as ALL
 from byrote.plan import CorpusPlan
 from byrote.stages import Desk, Failed
@@ -304,21 +304,14 @@ class Measure:
 
 def _weighed(look: Look, hits: NDArray[np.void]) -> tuple[np.ndarray, np.ndarray]:
     """Return the evidence of each hit and the window that it came to."""
-    corners = np.array([[w.left, w.top, w.width, w.height] for w in windows(look.least)], np.float32)
-    evidence, found, pictures = np.empty(len(hits), np.float32), corners[hits["window"]], _mapped(look.thumbnails)
+    evidence, pictures = np.empty(len(hits), np.float32), _mapped(look.thumbnails)
+    found = corners(windows(look.least))[hits["window"]]
     for start in range(0, len(hits), _CHUNK):
         some = slice(start, start + _CHUNK)
         holders, shown = (pictures[hits[end][some]].reshape(-1, SIDE, SIDE, 3) for end in ("holder", "shown"))
-        got = register(holders, _turned(shown, hits["turn"][some]), found[some])
+        got = register(holders, turn_each(shown, hits["turn"][some]), found[some])
         evidence[some], found[some] = got.evidence, got.windows
     return evidence, found
-
-
-def _turned(pictures: NDArray[np.uint8], turns: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    out = np.empty_like(pictures)
-    for turn in np.unique(turns):
-        out[turns == turn] = turn_pixels(pictures[turns == turn], int(turn))
-    return out
 
 
 def _apart(pictures: NDArray[np.uint8], hits: NDArray[np.void]) -> NDArray[np.float64]:
