@@ -350,9 +350,13 @@ class Audit:
 
     @property
     def _twin_plan(self) -> Plan:
-        """Return the plan under which the twin is asked: no clique is required, so that it is given every chance."""
+        """Return the plan under which the twin is asked: no clique is required, so that it is given every chance.
+
+        What is laid over the model is not laid over its twin, so that a LoRA's base is named by the model's own URI.
+        """
         plan = self.plan
-        return replace(plan, model=replace(plan.model, uri=plan.twin.uri), cliques=replace(plan.cliques, least=1))
+        bare = replace(plan.model, uri=plan.twin.uri, lora=(), embeddings=())
+        return replace(plan, model=bare, cliques=replace(plan.cliques, least=1))
 
     def _made(self, groups: Recipe, asked: Recipe, plan: Plan, model: Model) -> Made:
         samples = generate.recipe(asked, plan, model)

@@ -23,10 +23,18 @@ def _knob(default: Any, says: str, low: Any = None, high: float | None = None) -
 class ModelPlan:
     """Which model is audited and how it is held."""
 
-    uri: str = _knob("", "diffusers:PATH_OR_HUB_ID or parrot:FILE")
+    uri: str = _knob("", "diffusers:PATH_OR_HUB_ID, torchscript:FILE, recorded:FOLDER, ...: see `byrote models`")
     dtype: str = _knob("float32", "float32, float16 or bfloat16")
     device: str = _knob("cpu", "cpu, cuda, cuda:1, mps")
     threads: int = _knob(1, "CPU threads of one worker; part of the plan, since sums differ with it", 1)
+    lora: tuple[str, ...] = _knob((), "LoRA files to lay over the model, like lora.safetensors@0.8")
+    embeddings: tuple[str, ...] = _knob((), "textual inversions, like person.safetensors")
+    revision: str = _knob("", "of a model of the hub: a branch, a tag or a commit")
+    variant: str = _knob("", "of weights in a folder: fp16, bf16, non_ema")
+    offload: str = _knob("", "what waits in main memory: model (parts, one by one) or sequential (layer by layer)")
+    slicing: bool = _knob(False, "attention and autoencoder in slices: less memory, slower")
+    compile: bool = _knob(False, "torch.compile the denoiser: minutes at first, then faster")
+    trust: bool = _knob(False, "run code that comes with the model: it can do whatever you can; never for a stranger's")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +88,7 @@ class GeneratePlan:
     sampler: str | None = _knob(None, "ddim, dpm++2m, euler, ...")
     width: int | None = _knob(None, "pixels", 8)
     height: int | None = _knob(None, "pixels", 8)
+    negative: str = _knob("", "negative prompt of every sample")
     batch: int = _knob(8, "samples made at once", 1)
     hashes: str = _knob("", "a list of MD5 and PDQ hashes: samples that it hits are not kept, only counted")
 
@@ -266,7 +275,12 @@ def _value(path: Path, name: str, knob: Field[Any], hint: Any, value: Any) -> An
 
 def _words(path: Path, name: str, knob: Field[Any], value: Any) -> tuple[str, ...]:
     known = knob.metadata["low"]
-    if not isinstance(value, list | tuple) or not value or not all(isinstance(each, str) for each in value):
+    texts = isinstance(value, list | tuple) and all(isinstance(each, str) and each for each in value)
+    if texts and known is None:
+        return tuple(value)
+    if known is None:
+        raise PlanError(f"{path}: {name} is {value!r}; it takes a list of texts")
+    if not texts or not value:
         raise PlanError(f"{path}: {name} is {value!r}; it takes a list of words, like {list(known)}")
     for each in value:
         if each not in known:

@@ -1,17 +1,26 @@
 """Models under audit: one protocol, a file for each kind, opened by URI (`diffusers:PATH_OR_HUB_ID`, `parrot:FILE`)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol, runtime_checkable
+from urllib.parse import parse_qsl
 
 from byrote.domain import RGB
 from byrote.errors import ModelError, did_you_mean
 
 KINDS = {
     "diffusers": "byrote.models.diffusers:Diffusers",
+    "torchscript": "byrote.models.torchscript:TorchScript",
+    "onnx": "byrote.models.onnx:Onnx",
+    "stylegan": "byrote.models.stylegan:StyleGan",
+    "function": "byrote.models.function:Function",
+    "recorded": "byrote.models.recorded:Recorded",
+    "openai": "byrote.models.openai:OpenAI",
+    "a1111": "byrote.models.a1111:Automatic1111",
+    "comfyui": "byrote.models.comfyui:ComfyUI",
     "parrot": "byrote.models.parrot:Parrot",
 }
 
@@ -26,7 +35,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a model is run; None leaves the model's own choice. `guidance` 1 or less asks without guidance."""
+    """How a model is run; None leaves the model's own choice. `guidance` 1 or less asks without guidance.
+
+    `lora` and `embeddings` are what is laid over a model: `FILE` or `FILE@WEIGHT` each. An adapter refuses what it cannot
+    follow, in one line.
+    """
 
     dtype: str = "float32"
     device: str = "cpu"
@@ -36,6 +49,15 @@ class Options:
     width: int | None = None
     height: int | None = None
     threads: int = 1
+    negative: str = ""
+    lora: tuple[str, ...] = ()
+    embeddings: tuple[str, ...] = ()
+    revision: str = ""
+    variant: str = ""
+    offload: str = ""
+    slicing: bool = False
+    compile: bool = False
+    trust: bool = False
 
 
 @runtime_checkable
@@ -77,3 +99,20 @@ def open(uri: str, options: Options, *, relative_to: Path | None = None) -> Mode
 def kinds() -> dict[str, str]:
     """Return the known kinds of models, those of other packages included (entry-point group `byrote.models`)."""
     return KINDS | {point.name: point.value for point in entry_points(group="byrote.models")}
+
+
+def settings(rest: str, known: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """Split `PLACE?key=value&key=value` into the place and its settings. Raises ModelError for an unknown key.
+
+    `known` says of each key what it takes, for the message.
+    """
+    place, _, query = rest.partition("?")
+    try:
+        given = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+    except ValueError as error:
+        raise ModelError(f"model {rest!r}: what follows the ? is no key=value&key=value") from error
+    for key, _ in given:
+        if key not in known:
+            told = ", ".join(f"{name} ({says})" for name, says in known.items()) or "none"
+            raise ModelError(f"model {rest!r}: unknown setting {key!r}{did_you_mean(key, known)}; known: {told}")
+    return place, dict(given)

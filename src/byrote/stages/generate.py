@@ -5,7 +5,7 @@ A part holds whole prompts, in their order, cut into batches of the plan's size,
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 
@@ -38,9 +38,9 @@ def open_model(uri: str, options: Options, base: Path) -> Model:
 
 def model_of(plan: Plan) -> Model:
     """Open the model of a plan. Raises ModelError."""
-    m, g = plan.model, plan.generate
-    options = Options(m.dtype, m.device, g.steps, g.guidance, g.sampler, g.width, g.height, m.threads)
-    return open_model(m.uri, options, plan.base)
+    knobs = {knob.name for knob in fields(Options)}
+    told = asdict(plan.model) | asdict(plan.generate)
+    return open_model(plan.model.uri, Options(**{name: told[name] for name in knobs}), plan.base)
 
 
 def recipe(prompts: Recipe, plan: Plan, model: Model) -> Recipe:
@@ -50,8 +50,10 @@ def recipe(prompts: Recipe, plan: Plan, model: Model) -> Recipe:
     size = {"width": g.width, "height": g.height, "tiles": plan.cliques.tiles}
     held = {"dtype": m.dtype, "device": m.device, "threads": m.threads, "seed": plan.prompts.seed}
     listed = hash_list(plan)
-    screen = {"hashes": listed.digest} if listed else {}
-    return Recipe.of("samples", {"prompts": prompts.digest, "model": model.digest} | knobs | size | held | screen)
+    more: dict[str, object] = {"hashes": listed.digest} if listed else {}
+    more |= {"negative": g.negative} if g.negative else {}
+    more |= {name: True for name in ("slicing", "compile") if getattr(m, name)}
+    return Recipe.of("samples", {"prompts": prompts.digest, "model": model.digest} | knobs | size | held | more)
 
 
 def hash_list(plan: Plan) -> HashList | None:
