@@ -37,8 +37,8 @@ class Request:
 class Options:
     """How a model is run; None leaves the model's own choice. `guidance` 1 or less asks without guidance.
 
-    `lora` and `embeddings` are what is laid over a model: `FILE` or `FILE@WEIGHT` each. An adapter refuses what it cannot
-    follow, in one line.
+    `lora` and `embeddings` are what is laid over a model: `FILE` or `FILE@WEIGHT` each. What an adapter cannot
+    follow it refuses in one line.
     """
 
     dtype: str = "float32"
