@@ -4,10 +4,11 @@
         [--only NAME ...] [--reuse] [--repeats 3] [--save]
 
 benchmarks/planting.py builds the folder and the truth; each tool of benchmarks/peers/ runs alone, from the folder to
-its pairs, on one core, peers in their own environments PEERS/NAME. A tool's threshold is the one of the best F1 on
-half A; figures are those of half B, where both ends of a pair lie. A pair counts as true only where it was planted.
-Intervals are 95 % by a bootstrap over originals, with the same draws for every tool. `upright` is the same without
-mirrors and turns, for tools that do not look for them, with a threshold of its own.
+its pairs, on one core, in an environment of its own PEERS/NAME (byrote: `pip install -e '.[fast]'`). A tool's
+threshold is the one of the best F1 on half A; figures are those of half B, where both ends of a pair lie. A pair
+counts as true only where it was planted. Intervals are 95 % by a bootstrap over originals, with the same draws for
+every tool. `upright` is the same without mirrors and turns, for tools that do not look for them, with a threshold of
+its own.
 """
 
 import argparse
@@ -17,7 +18,6 @@ import platform
 import shutil
 import statistics
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 
 @dataclass(frozen=True)
 class Tool:
-    """A script of benchmarks/peers, the environment it runs in ("" for this one) and its own arguments."""
+    """A script of benchmarks/peers, the environment it runs in and its own arguments."""
 
     name: str
     environment: str
@@ -49,8 +49,8 @@ class Tool:
 
 
 TOOLS = (
-    Tool("byrote", "", "byrote_cli"),
-    Tool("byrote quick", "", "byrote_cli", ("quick",)),
+    Tool("byrote", "byrote", "byrote_cli"),
+    Tool("byrote quick", "byrote", "byrote_cli", ("quick",)),
     Tool("PDQ + faiss", "pdqhash", "pdq_faiss"),
     Tool("PDQ dihedral + faiss", "pdqhash", "pdq_faiss", ("dihedral",)),
     Tool("imagehash phash", "imagehash", "imagehash_search", ("phash",)),
@@ -112,7 +112,7 @@ def measured(tool: Tool, folder: Path, found: Path, peers: Path, reuse: bool) ->
 
 def ran(tool: Tool, folder: Path, out: Path, peers: Path) -> str | None:
     """Run a tool alone on one core; return the last line of its complaint where it fails."""
-    python = str(peers / tool.environment / "bin" / "python") if tool.environment else sys.executable
+    python = str(peers / tool.environment / "bin" / "python")
     if not Path(python).exists():
         return f"no environment {tool.environment}"
     pinned = ["taskset", "-c", "0"] if shutil.which("taskset") else []

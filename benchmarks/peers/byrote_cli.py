@@ -4,7 +4,6 @@ One command indexes the folder and writes every pair with evidence of -4 or more
 round; pairs within the distance at which byrote groups pictures as they stand come first.
 """
 
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -13,7 +12,9 @@ import measure
 import numpy as np
 import pyarrow.parquet as pq
 
-NEAR = 0.03
+from byrote.cli import main
+
+NEAR = 0.01
 FIRST = -50.0
 
 
@@ -24,7 +25,8 @@ def find(folder: Path) -> measure.Found:
     with tempfile.TemporaryDirectory() as scratch:
         table = Path(scratch) / "pairs.parquet"
         command = ["duplicates", str(folder), "--corpus", f"{scratch}/corpus", "--alike", "-4", "--pairs", str(table)]
-        subprocess.run([sys.executable, "-m", "byrote", *command, *quick], check=True, stdout=subprocess.DEVNULL)
+        if main([*command, *quick]):
+            raise SystemExit(f"byrote {' '.join(command)} failed")
         rows = pq.read_table(table).to_pylist()
     pairs = np.array([(names[row["where_a"]], names[row["where_b"]]) for row in rows], np.int64).reshape(-1, 2)
     return measure.smallest(pairs, np.array([score(row["rms"], row["evidence"]) for row in rows]))

@@ -13,7 +13,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from byrote import descriptors
+from byrote import descriptors, images
 from byrote.corpora import export
 from byrote.corpora import remove as remove_corpora
 from byrote.corpus import Corpus, Named
@@ -94,13 +94,14 @@ def run(
     folder: Place,
     *,
     until: str = STAGES[-1],
-    jobs: int = 1,
+    jobs: int | None = 1,
     progress: Progress | None = None,
     tell: Callable[[str], object] = str,
 ) -> Result:
     """Do what is missing of an audit, up to and with the stage `until`. Raises ByroteError; Incomplete.
 
-    `tell` is handed what the audit can show, before the first sample is made.
+    `jobs` None is one for every CUDA device where the plan says "cuda", else one. `tell` is handed what the audit can
+    show, before the first sample is made, and where the memory did not suffice for whole batches.
     """
     from byrote.chain import run as run_audit
 
@@ -206,8 +207,8 @@ def remove(
     With `alike` near-duplicates go too: those that `check` calls so.
     """
     target = Corpus.at(Path(corpus))
-    files = [Path(one) for one in pictures if not str(one).startswith("sha256:")]
-    digests = [str(one) for one in pictures if str(one).startswith("sha256:")]
+    files = [Path(one) for one in pictures if not images.is_digest(str(one))]
+    digests = [str(one) for one in pictures if images.is_digest(str(one))]
     with target.store.locked():
         for uri in sources:
             remove_corpora.holds(target, uri)

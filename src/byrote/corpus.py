@@ -180,7 +180,8 @@ class Corpus:
         Where the sources lie is not in it, so that a corpus that is made again elsewhere has the same.
         """
         columns = (self.table[name].to_pylist() for name in ("side", "digest", "where", "captions"))
-        rows = sorted(json.dumps(row) for row in zip(*columns, strict=True))
+        encode = json.JSONEncoder(check_circular=False).encode
+        rows = sorted(map(encode, zip(*columns, strict=True)))
         return "sha256:" + hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
     @cached_property
@@ -217,7 +218,11 @@ class Corpus:
         order = np.argsort(places[:, 0], kind="stable")
         parts, first = np.unique(places[order, 0], return_index=True)
         for part, rows in zip(parts, np.split(order, first)[1:], strict=True):
-            out[rows] = self.store.array(self.recipe, f"{part:05d}", name)[places[rows, 1]]
+            held = self.store.array(self.recipe, f"{part:05d}", name).view(np.ndarray)
+            if rows[-1] - rows[0] == len(rows) - 1:  # as they lie: no copy in between
+                np.take(held, places[rows, 1], axis=0, out=out[rows[0] : rows[-1] + 1], mode="clip")
+            else:
+                out[rows] = held[places[rows, 1]]
         return out
 
     def blocks(self, name: str, size: int = 8192) -> Iterator[tuple[slice, NDArray[np.uint8]]]:

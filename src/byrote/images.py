@@ -146,6 +146,11 @@ def file_digest(data: bytes) -> str:
     return FILE + sha256(data).hexdigest()
 
 
+def is_digest(text: str) -> bool:
+    """Tell the name of a picture, of either kind, from a path."""
+    return re.fullmatch(r"(sha256|file):[0-9a-f]{64}", text) is not None
+
+
 def decode_as(data: bytes, name: str) -> RGB | None:
     """Return the pixels of a file if they are those that a digest names, of either kind. Raises Undecodable."""
     image = decode(data)
@@ -207,13 +212,13 @@ def _plain_jpeg(data: bytes, at_least: int | None) -> tuple[RGB, tuple[int, int]
 
     Whatever is out of the ordinary (EXIF, which may turn it, colours other than grey and YCbCr, damage) is for Pillow.
     """
-    if simplejpeg is None or not data.startswith(_SIGNATURES["JPEG"]) or b"Exif" in data[:_HEAD]:
+    if simplejpeg is None or not data.startswith(_SIGNATURES["JPEG"]) or data.find(b"Exif", 0, _HEAD) >= 0:
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         if colours not in ("YCbCr", "Gray") or not 0 < width * height <= MAX_PIXELS:
             return None
-        least = {} if at_least is None else {"min_height": at_least, "min_width": at_least, "min_factor": 1}
+        least = {} if at_least is None else {"min_height": at_least, "min_width": at_least, "min_factor": 2}
         found: RGB = simplejpeg.decode_jpeg(data, "RGB", **least)
     except ValueError:
         return None

@@ -43,10 +43,10 @@ class CorpusPlan:
 
     path: str = _knob("", "folder made by `byrote index`")
     near: float = _knob(
-        0.03, "near-duplicates: largest RMS of 32 x 32 thumbnails; JPEG quality 50 alone moves a photo by .006", 0, 0.06
+        0.01, "near-duplicates: largest RMS of 32 x 32 thumbnails; JPEG quality 50 alone moves a photo by .006", 0, 0.06
     )
     alike: float = _knob(
-        0.0, "and those moved, turned or cropped: least evidence (log-odds) that one shows the other", -4
+        3.0, "and those moved, turned or cropped: least evidence (log-odds) that one shows the other", -4
     )
     crop: float = _knob(0.8, "smallest share of an edge that a cropped copy keeps; 1 looks for no crops", 0.8, 1)
     descriptor: str = _knob(

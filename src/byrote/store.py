@@ -90,7 +90,7 @@ class Store:
             if not (folder / "recipe.json").exists():
                 replace_file(folder / "recipe.json", (recipe.content + "\n").encode())
             for name, array in (arrays or {}).items():
-                replace_file(folder / f"{part}.{name}.npy", _npy(array))
+                replace_file(folder / f"{part}.{name}.npy", *_npy(array))
             replace_file(folder / f"{part}.parquet", _parquet(rows))
         except OSError as error:
             raise StoreError(f"{folder}: cannot write part {part}: {error.strerror or error}") from error
@@ -134,7 +134,7 @@ class Store:
         """Return the SHA-256 of every file of a part. Raises StoreError."""
         files = sorted(self.folder(recipe).glob(f"{part}.*"))
         try:
-            return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+            return {path.name: _sha256(path) for path in files}
         except OSError as error:
             raise StoreError(f"{self.folder(recipe)}: part {part} cannot be read: {error.strerror or error}") from error
 
@@ -184,12 +184,17 @@ def append(path: Path, lines: str) -> None:
         raise StoreError(f"{path}: cannot write: {error.strerror or error}") from error
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def replace_file(path: Path, *data: bytes | memoryview) -> None:
     """Write `data` beside `path`, sync it and rename it into place. Raises OSError and leaves nothing behind."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with beside.open("wb") as file:
-            file.write(data)
+            file.writelines(data)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
@@ -247,15 +252,19 @@ def _table(records: Sequence[Any], kind: type) -> pa.Table:
 
 
 def _parquet(rows: pa.Table) -> bytes:
+    """Pack rows: those that hold images in small groups, so that a few can be read without the others."""
     sink = io.BytesIO()
-    pq.write_table(rows, sink, compression="zstd", row_group_size=ROW_GROUP)
+    small = any(pa.types.is_binary(column.type) for column in rows.schema)
+    pq.write_table(rows, sink, compression="zstd", row_group_size=ROW_GROUP if small else None)
     return sink.getvalue()
 
 
-def _npy(array: NDArray[Any]) -> bytes:
-    sink = io.BytesIO()
-    np.save(sink, np.ascontiguousarray(array), allow_pickle=False)
-    return sink.getvalue()
+def _npy(array: NDArray[Any]) -> tuple[bytes, memoryview]:
+    """Return the header of an .npy file, and the array's own bytes."""
+    array = np.ascontiguousarray(array)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+    return header.getvalue(), memoryview(array.reshape(-1).view(np.uint8))
 
 
 def _json_or_none(line: str) -> Json | None:

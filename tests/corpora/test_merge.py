@@ -185,3 +185,12 @@ def test_the_command_line_merges_several(root, capsys):
     assert (
         len(Corpus(root / "a").store.read_all(Picture, Corpus(root / "a").recipe)) == len(ONE | BOTH | TWO | HELD) + 1
     )
+
+
+def test_a_quick_corpus_and_a_full_one_do_not_mix(root):
+    byrote.index(root / "one", corpus=root / "quick", quick=True)
+    for target, other in (("a", "quick"), ("quick", "a")):
+        before = len(Corpus(root / target).table)
+        with pytest.raises(CorpusError, match="indexed quickly"):
+            api.merge(root / target, root / other)
+        assert len(Corpus(root / target).table) == before

@@ -325,3 +325,12 @@ def test_vectors_of_all_descriptors_shrink_in_step(tmp_path):
     opened = Corpus(corpus)
     for recipe in vectors(corpus):
         assert sum(opened.store.rows(recipe, part) for part in opened.store.parts(recipe)) == 9
+
+
+def test_a_picture_of_a_quick_corpus_is_removed_by_the_digest_of_its_file(tmp_path):
+    fill(tmp_path / "in", NAMES)
+    corpus = byrote.index(tmp_path / "in", corpus=tmp_path / "c", quick=True)
+    name = next(row.digest for row in corpus.pictures if row.where == GONE)
+    assert name.startswith("file:")
+    assert api.remove(tmp_path / "c", [name])["files"] == 1
+    assert GONE not in {row.where for row in Corpus(tmp_path / "c").pictures}

@@ -16,8 +16,8 @@ def merge(target: Corpus, other: Corpus, progress: Progress) -> int:
     """Copy what `target` does not hold, part by part; return the number of rows. It may be run again after a kill.
 
     What a person had removed from either stays away from both. Of a file that both hold, the state that changed last
-    counts, and a picture before a file that could not be read. Raises CorpusError for a corpus merged into itself, and
-    for one that was not screened where `target` is.
+    counts, and a picture before a file that could not be read. Raises CorpusError for a corpus merged into itself, for
+    one that was not screened where `target` is, and for a quick one with one that is not.
     """
     if target.root.resolve() == other.root.resolve():
         raise CorpusError(f"{other.root}: a corpus cannot be merged into itself; name another")
@@ -25,6 +25,9 @@ def merge(target: Corpus, other: Corpus, progress: Progress) -> int:
         raise CorpusError(
             f"{other.root} was not screened by the list of hashes of {target.root}: index its sources instead"
         )
+    if len(target.table) and len(other.table) and target.quick != other.quick:
+        quick = target if target.quick else other
+        raise CorpusError(f"{quick.root} was indexed quickly: it cannot be merged with one that was indexed in full")
     parts.sweep_orphans(target)
     for named in other.named():
         if named not in target.named():

@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 
 from byrote.errors import CorpusError
 from byrote.sources import files
-from byrote.sources.files import MAX_FILE
+from byrote.sources.files import MAX_FILE, limited
 from byrote.sources.texts import PACKED
 from byrote.sources.tree import Tree
 
@@ -55,6 +55,11 @@ class _Zipped:
     def open(self, name: str) -> BinaryIO:
         """Open a member. Raises OSError."""
         return member(self._archive(), name)
+
+    def read(self, name: str, most: int) -> bytes:
+        """Return a member's bytes. Raises OSError where they are more than `most`."""
+        with self.open(name) as stream:
+            return limited(stream, most)
 
     def measured(self, name: str) -> tuple[int, int]:
         """Return the size that the archive tells, and the time of change of the archive."""

@@ -80,6 +80,22 @@ def limited(stream: BinaryIO, most: int) -> bytes:
     return data
 
 
+def whole_regular(path: str, most: int, *, follow: bool = True) -> bytes:
+    """Return all bytes of a regular file of this machine. Raises OSError where they are more than `most`; Linked."""
+    descriptor, size = _regular(path, follow)
+    try:
+        if size > most:
+            raise OSError(f"larger than {most} bytes")
+        data = os.read(descriptor, size + 1)
+        while len(data) < size and (more := os.read(descriptor, size + 1 - len(data))):
+            data += more
+    finally:
+        os.close(descriptor)
+    if len(data) > size:
+        raise OSError("it grew while it was read")
+    return data
+
+
 def measured(place: str) -> tuple[int, int]:
     """Return the size in bytes and the time of change in ns, 0 where a store does not tell. Raises OSError."""
     if not is_remote(place):
@@ -215,13 +231,25 @@ def _braced(pattern: str) -> Iterator[str]:
 
 def regular(path: str) -> int:
     """Open a regular file only: a pipe or a device of that name would block or never end. Raises OSError."""
-    with telling():
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    mode = os.fstat(descriptor).st_mode
-    if stat.S_ISREG(mode):
-        return descriptor
+    return _regular(path, True)[0]
+
+
+class Linked(OSError):
+    """A link that was not to be followed."""
+
+
+def _regular(path: str, follow: bool) -> tuple[int, int]:
+    """Open a regular file and return its descriptor and its size."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW))
+    except OSError as error:
+        kind = Linked if error.errno == errno.ELOOP and not follow else type(error)
+        raise kind(told(error)) from error
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode):
+        return descriptor, status.st_size
     os.close(descriptor)
-    raise OSError("a folder, not a file" if stat.S_ISDIR(mode) else "not a regular file")
+    raise OSError("a folder, not a file" if stat.S_ISDIR(status.st_mode) else "not a regular file")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from byrote.errors import CorpusError
 from byrote.sources import Note, files
-from byrote.sources.files import MAX_FILE, regular, shown, telling, told
+from byrote.sources.files import MAX_FILE, Linked, regular, shown, telling, told, whole_regular
 from byrote.sources.tree import MAX_SIDECAR, Files, Tree
 
 __all__ = ["MAX_FILE", "MAX_SIDECAR", "Folder", "Note", "RemoteFolder", "at", "inside"]
@@ -76,7 +76,7 @@ class _Local:
                 name = posixpath.join(folder, entry.name)
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(name)
-                elif os.path.isdir(entry.path):  # unlike entry.is_dir(), it bears links that turn in a circle
+                elif entry.is_symlink() and os.path.isdir(entry.path):  # unlike entry.is_dir(), it bears circles
                     note(name, "a link to a folder is not followed")
                 else:
                     found.add(name)
@@ -86,6 +86,13 @@ class _Local:
         """Open a regular file inside the folder. Raises OSError."""
         place = self._plain(name)
         return os.fdopen(regular(self._inside(name) if os.path.islink(place) else place), "rb")
+
+    def read(self, name: str, most: int) -> bytes:
+        """Return a file's bytes. Raises OSError where they are more than `most`."""
+        try:
+            return whole_regular(self._plain(name), most, follow=False)
+        except Linked:
+            return whole_regular(self._inside(name), most)
 
     def measured(self, name: str) -> tuple[int, int]:
         """Return size and time of change of what would be read, or of the link itself where it may not be followed."""
@@ -125,12 +132,12 @@ class _Local:
 
     def _plain(self, name: str) -> str:
         """Return the path of a file in the real path of its folder, which is asked for once. Raises OSError."""
-        folder, own = posixpath.split(name)
+        folder, _, own = name.rpartition("/")
         if folder not in self._folders:
             self._folders[folder] = self._inside(folder) if folder else self._root
-        if own in ("", ".", "..") or _leaves(own):
+        if own in ("", ".", "..") or "\0" in own or (os.sep != "/" and _leaves(own)):
             raise OSError("outside the folder")
-        return os.path.join(self._folders[folder], own)
+        return f"{self._folders[folder]}{os.sep}{own}"
 
     def _inside(self, file: str) -> str:
         """Return the real path of a file. Raises OSError where that is outside the folder."""
@@ -167,6 +174,11 @@ class _Behind:
         if _leaves(name):
             raise OSError("outside the folder")
         return files.opened(files.under(self.place, name))
+
+    def read(self, name: str, most: int) -> bytes:
+        """Return an object's bytes. Raises OSError where they are more than `most`."""
+        with self.open(name) as stream:
+            return files.limited(stream, most)
 
     def measured(self, name: str) -> tuple[int, int]:
         """Return what the latest walk told."""

@@ -12,7 +12,7 @@ from typing import BinaryIO, Protocol
 
 from byrote.errors import CorpusError
 from byrote.sources import Listed, Note, texts
-from byrote.sources.files import MAX_FILE, limited, shown
+from byrote.sources.files import MAX_FILE, shown
 
 _KNOWN = ".png .apng .jpg .jpeg .jpe .jfif .mpo .webp .gif .bmp .tif .tiff .ppm .pgm .pbm .pnm .avif"
 SUFFIXES = frozenset(_KNOWN.split(" "))
@@ -32,6 +32,10 @@ class Files(Protocol):
 
     def open(self, name: str) -> BinaryIO:
         """Open a file. Raises OSError."""
+        ...
+
+    def read(self, name: str, most: int) -> bytes:
+        """Return a file's bytes. Raises OSError where they are more than `most`."""
         ...
 
     def measured(self, name: str) -> tuple[int, int]:
@@ -63,7 +67,8 @@ class Tree:
         if not pictures:
             raise CorpusError(f"{self._files.kind} {self._files.place!r} has no pictures: files that end in {_KNOWN}")
         sidecars = {_stem(file): file for file in sorted(file for file in files if suffix(file) == ".txt")}
-        listed = (self._listed(file, sidecars.get(_stem(file)), captions.get(file, ())) for file in sorted(pictures))
+        told = {file: sidecars.get(_stem(file)) for file in pictures} if sidecars else {}
+        listed = (self._listed(file, told.get(file), captions.get(file, ())) for file in sorted(pictures))
         return iter(sorted(listed, key=lambda one: one.where))
 
     def read(self, where: str) -> bytes:
@@ -108,11 +113,10 @@ class Tree:
             yield from texts.rows(stream, place, tabular=file.endswith(".csv"))
 
     def _bytes(self, file: str, most: int) -> bytes:
-        with self._files.open(file) as stream:
-            try:
-                return limited(stream, most)
-            except texts.PACKED as error:
-                raise OSError(f"broken: {' '.join(str(error).split())[:120] or type(error).__name__}") from error
+        try:
+            return self._files.read(file, most)
+        except texts.PACKED as error:
+            raise OSError(f"broken: {' '.join(str(error).split())[:120] or type(error).__name__}") from error
 
     def _note(self, where: str, reason: str) -> None:
         self.notes.append(Note(shown(where), reason))
@@ -120,8 +124,9 @@ class Tree:
 
 def suffix(file: str) -> str:
     """Return what a name ends in, in small letters, with its dot."""
-    return posixpath.splitext(file)[1].lower()
+    dot = file.rfind(".")
+    return file[dot:].lower() if dot > file.rfind("/") + 1 else ""
 
 
 def _stem(file: str) -> str:
-    return posixpath.splitext(file)[0]
+    return file[: len(file) - len(suffix(file))]

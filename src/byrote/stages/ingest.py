@@ -61,9 +61,10 @@ def run(desk: Desk, corpus: Corpus, hashes: Path | None = None, *, quick: bool =
     there = corpus.store.parts(corpus.recipe)
     number = int(there[-1]) + 1 if there else 0
     parts: list[Part] = []
+    began = time()
     for named in corpus.named():
         known = corpus.known(named)
-        listed = sources.open(named.uri).list()
+        listed = _source(named.uri, began).list()
         new = [item for item in listed if known.get(item.where) != (item.size, item.modified, item.captions)]
         if corpus.removed:
             new = [one for one in new if as_file(named.uri, one.where, one.size, one.modified) not in corpus.removed]
@@ -71,7 +72,7 @@ def run(desk: Desk, corpus: Corpus, hashes: Path | None = None, *, quick: bool =
         for k in range(0, len(new), step):
             chunk = new[k : k + step]
             parts.append(Part(f"{number + len(parts):05d}", (named, chunk), len(chunk)))
-    return desk.fill(corpus.recipe, Index(corpus.root, hashes, time(), quick), parts, "files")
+    return desk.fill(corpus.recipe, Index(corpus.root, hashes, began, quick), parts, "files")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ class Index:
         listed = HashList.open(self.hashes) if self.hashes else None
         thumbnails, wholes = Thumbnail(), Whole()
         pictures, lost, screened = [], [], []
-        seen: dict[str, list[np.ndarray]] = {THUMBNAIL: [], WHOLE: []}
+        seen: dict[str, list[np.ndarray]] = {WHOLE: []} if self.quick else {THUMBNAIL: [], WHOLE: []}
         for item in chunk:
             try:
                 data = source.read(item.where)
@@ -119,8 +120,9 @@ class Index:
                 continue
             pictures.append(picture)
             seen[WHOLE].append(wholes.describe([image])[0])
-            square = picture.width == picture.height  # then both are the same
-            seen[THUMBNAIL].append(seen[WHOLE][-1] if square else thumbnails.describe([image])[0])
+            if not self.quick:
+                square = picture.width == picture.height  # then both are the same
+                seen[THUMBNAIL].append(seen[WHOLE][-1] if square else thumbnails.describe([image])[0])
         arrays = {key: np.array(rows, np.uint8).reshape(-1, thumbnails.dimensions) for key, rows in seen.items()}
         corpus.store.write(corpus.recipe, f"{part.name}.unreadable", lost, Unreadable)
         counted = {SCREENED: np.array([list(bytes.fromhex(one)) for one in screened], np.uint8)} if screened else {}
