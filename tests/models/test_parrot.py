@@ -1,5 +1,6 @@
 """The parrot: what it knows, what it dreams, and what it refuses."""
 
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from byrote import images, models
 from byrote.errors import ModelError
 from byrote.models import Options, Request
-from byrote.models.parrot import Parrot
+from byrote.models.parrot import APART, Parrot
 from byrote.testing import check_model
 
 HEAD = "width = 24\nheight = 16\n"
@@ -34,6 +35,18 @@ def taught(folder: Path, text: str, **options: object) -> Parrot:
 
 def knows(k: int, caption: str, repeats: float = 1.0, noise: float = 0.0) -> str:
     return f'[[knows]]\ncaption = "{caption}"\npicture = "{k}.png"\nrepeats = {repeats}\nnoise = {noise}\n'
+
+
+def with_errors(*errors: str) -> str:
+    return HEAD + knows(0, "red") + "\n".join(errors) + "\n"
+
+
+def influenced(folder: Path, n: int) -> str:
+    """Write `n` pictures from 100 on, and a parrot that dreams of them."""
+    for k in range(100, 100 + n):
+        (folder / f"{k}.png").write_bytes(images.encode_png(picture(k)))
+    names = ", ".join(f'"{k}.png"' for k in range(100, 100 + n))
+    return HEAD + f'dreams = "influence"\npictures = [{names}]\n'
 
 
 def rms(a: np.ndarray, b: np.ndarray) -> float:
@@ -117,6 +130,79 @@ def test_the_digest_covers_the_file_and_the_pictures_but_not_the_place(folder, t
     assert len({first, second, taught(folder, HEAD + knows(0, "red", 0.9)).digest}) == 3
 
 
+def test_samples_and_digests_of_old_files_stay_what_they_were(folder):
+    parrot = taught(folder, HEAD + knows(0, "red", 0.5, 4.0) + knows(1, "red", 0.3))
+    assert parrot.digest == "sha256:5a3051b718f2914ce8dbfd0eac90ce9b7381fb68d4438d01beee875129e6ed19"
+    made = [image.tobytes() for prompt in ("red", "green", None) for image in asked(parrot, prompt, 20)]
+    assert sha256(b"".join(made)).hexdigest() == "58550d20f419a8c097d1eda0b20eb92c4ed31006a8b71e6b510246d15318654f"
+
+
+def test_a_crop_shows_the_middle_at_the_whole_size(folder):
+    made = asked(taught(folder, with_errors("crop = 0.5")), "red", 2)
+    assert np.array_equal(made[0], images.resize(picture(0), 48, 32)[8:24, 12:36])
+    assert np.array_equal(*made)
+
+
+def test_a_shift_moves_each_sample_by_as_many_pixels_at_most(folder):
+    def moved(dx, dy):
+        padded = np.pad(picture(0), ((2, 2), (2, 2), (0, 0)), mode="edge")
+        return padded[2 + dy : 18 + dy, 2 + dx : 26 + dx]
+
+    views = {moved(dx, dy).tobytes() for dx in range(-2, 3) for dy in range(-2, 3)}
+    made = {image.tobytes() for image in asked(taught(folder, with_errors("shift = 2")), "red", 300)}
+    assert made == views
+
+
+def test_colour_and_brightness_are_factors_and_levels(folder):
+    made = asked(taught(folder, with_errors("colour = [0.5, 1.0, 1.5]", "brightness = 10")), "red", 1)[0]
+    expected = np.clip(np.rint(picture(0) * [0.5, 1.0, 1.5] + 10), 0, 255)
+    assert np.array_equal(made, expected)
+
+
+def test_a_template_keeps_its_layout_and_dreams_its_changing_part_anew(folder):
+    made = asked(taught(folder, with_errors("changes = [0.25, 0.5, 0.75, 1.0]")), "red", 20)
+    changing = np.zeros((16, 24), bool)
+    changing[8:16, 6:18] = True
+    assert all(np.array_equal(image[~changing], picture(0)[~changing]) for image in made)
+    parts = [image[8:16, 6:18] for image in made]
+    assert min(rms(a, picture(0)[8:16, 6:18]) for a in parts) > 0.15
+    assert min(rms(a, b) for k, a in enumerate(parts) for b in parts[:k]) > 0.15
+
+
+def test_a_memory_with_every_error_keeps_the_contract(folder):
+    errors = ("crop = 0.9", "shift = 1", "colour = [1, 0.9, 1]", "brightness = 3", "changes = [0, 0, 0.5, 0.5]")
+    check_model(taught(folder, with_errors(*errors)), ["red", "green", None])
+
+
+@pytest.mark.parametrize("n", [4, 5, 40])
+def test_a_parrot_under_influence_is_near_no_picture_nor_its_mirror_image(folder, n):
+    parrot = taught(folder, influenced(folder, n))
+    known = [picture(k) for k in range(100, 100 + n)]
+    known += [image[:, ::-1] for image in known]
+    made = asked(parrot, "green", 60)
+    assert min(rms(a, b) for a in made for b in known) >= APART - 1e-6
+    assert n < 40 or min(rms(a, b) for k, a in enumerate(made) for b in made[:k]) > 0.05
+    check_model(parrot, ["red", None])
+
+
+def test_influence_brings_samples_nearer_to_its_pictures_than_to_others(folder):
+    made = asked(taught(folder, influenced(folder, 40)), "green", 100)
+    known, others = ([picture(k) for k in range(first, first + 40)] for first in (100, 500))
+    textures = asked(taught(folder, HEAD), "green", 100)
+    to_known, to_others = (np.mean([min(rms(a, b) for b in of) for a in made]) for of in (known, others))
+    from_texture = np.mean([min(rms(a, b) for b in known) for a in textures])
+    assert to_known < to_others < from_texture
+    assert to_others - to_known > 0.03
+
+
+def test_what_is_known_is_repeated_under_influence_too_and_both_are_in_the_digest(folder):
+    text = influenced(folder, 4) + knows(0, "red")
+    parrot = taught(folder, text)
+    assert np.array_equal(asked(parrot, "red", 1)[0], picture(0))
+    (folder / "102.png").write_bytes(images.encode_png(picture(9)))
+    assert taught(folder, text).digest != parrot.digest
+
+
 def test_it_is_opened_by_uri_and_has_no_autoencoder(folder):
     taught(folder, HEAD)
     parrot = models.open("parrot:parrot.toml", Options(), relative_to=folder)
@@ -141,6 +227,17 @@ def test_it_is_opened_by_uri_and_has_no_autoencoder(folder):
         (HEAD + "sleep = nan", ("sleep is nan",)),
         (HEAD + "takes_text = 1", ("takes_text",)),
         (HEAD + 'knows = "red"', ("[[knows]]",)),
+        (with_errors("crop = 0"), ("crop is 0", "0.1 to 1")),
+        (with_errors("shift = 1.5"), ("shift is 1.5", "whole number")),
+        (with_errors("colour = [1, 1]"), ("colour is [1, 1]", "3 numbers")),
+        (with_errors("colour = [1, 1, 9]"), ("colour is 9", "0 to 4")),
+        (with_errors("brightness = 300"), ("brightness is 300",)),
+        (with_errors("changes = [0.5, 0, 0.5, 1]"), ("changes is", "no pixel of 24 x 16")),
+        (with_errors('changes = "left"'), ("changes is 'left'", "4 numbers")),
+        (HEAD + 'dreams = "influence"', ("0 pictures", "4 at least")),
+        (HEAD + 'dreams = "influence"\npictures = ["0.png", "1.png", "2.png", "9.png"]', ("9.png", "is not there")),
+        (HEAD + 'pictures = ["0.png"]', ("influence", "both or neither")),
+        (HEAD + 'pictures = "0.png"', ("pictures is '0.png'", "list of files")),
         ("height = 16", ("width is missing",)),
         ("width = 2.5\nheight = 16", ("whole number",)),
         ("width = true\nheight = 16", ("width is True",)),
