@@ -48,7 +48,8 @@ def main() -> None:
     knobs, seeds = KNOBS["generate"], KNOBS["generate"]["seeds"]
     people = list(album.controls("second held-out", PROMPTS))
     prompts = tuple(Prompt(k, "", f"{k}", "control", "control", 1, row.caption) for k, row in enumerate(people))
-    asked = [(p.text, seed_of(p, k, 0)) for p in prompts for k in range(seeds)]
+    payload = [(p, [seed_of(p, k, 0) for k in range(seeds)]) for p in prompts]
+    asked = [(p.text, seed) for p, own in payload for seed in own]
     bare = StableDiffusionPipeline.from_pretrained(MODEL, dtype=torch.float32)
     bare.set_progress_bar_config(disable=True)
 
@@ -75,7 +76,7 @@ def main() -> None:
         number = iter(range(100))
 
         def ours() -> None:
-            task(Part(f"{next(number):05d}", prompts, len(asked)))
+            task(Part(f"{next(number):05d}", payload, len(asked)))
 
         ours(), loop()
         times = [(seconds(loop), seconds(ours)) for _ in range(options.rounds)]

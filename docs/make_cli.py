@@ -7,7 +7,7 @@ from pathlib import Path
 from byrote.cli import parser
 
 PAGE = Path(__file__).with_name("cli.md")
-JOBS = "worker processes (default: 1; the demo takes 2 where there are two cores)"
+JOBS = "worker processes (default: 1; the demo takes 2 where there are two cores, `run` one for each GPU)"
 HEAD = """# Commands
 
 Made by `make docs` from the program itself; do not edit.

@@ -108,3 +108,42 @@ def test_no_parts_are_no_work():
 def test_a_pool_of_nobody_is_a_mistake_of_the_program():
     with pytest.raises(ValueError, match="0 jobs"):
         Pool(0)
+
+
+def seen(folder):
+    """Return for each worker, in the order of their first parts, what device it saw at its birth and later."""
+    rows = [line.split() for line in (folder / "seen").read_text().splitlines()]
+    assert all(born == now for _, _, born, now in rows)
+    return {pid: born for _, pid, born, _ in rows}
+
+
+def devices(*names):
+    return [{"CUDA_VISIBLE_DEVICES": name} for name in names]
+
+
+def test_each_worker_sees_the_device_whose_turn_it_is_from_its_birth_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7,8")
+    work(Pool(3, devices("7", "8")), tasks.Where(tmp_path), [Part(f"{k:05d}", 0) for k in range(6)])
+    assert sorted(seen(tmp_path).values()) == ["7", "7", "8"]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "7,8"
+
+
+def test_whoever_takes_the_place_of_a_dead_worker_takes_its_device(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    parts = [Part("00000", 0), Part("00001", 2), *(Part(f"{k:05d}", 0) for k in range(2, 9))]
+    ends = work(Pool(2, devices("0", "1")), tasks.Where(tmp_path), parts)
+    assert set(ends.values()) == {None}
+    assert list(seen(tmp_path).values()).count("0") == 1
+    assert list(seen(tmp_path).values()).count("1") == 2
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+def test_without_turns_workers_see_what_this_process_sees(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    work(Pool(1), tasks.Where(tmp_path), PARTS[:1])
+    assert list(seen(tmp_path).values()) == ["5"]
+
+
+def test_a_pool_without_turns_is_a_mistake_of_the_program():
+    with pytest.raises(ValueError, match="0 turns"):
+        Pool(2, [])

@@ -15,6 +15,7 @@ from byrote.engine import Part
 from byrote.engine.local import engine
 from byrote.errors import CorpusError, Incomplete, PlanError
 from byrote.evidence import gather
+from byrote.models import devices, held
 from byrote.plan import STAGES
 from byrote.stages import Desk, Failed, Progress, cliques, dedupe, generate, ingest, likeness, match, prompts, report
 from byrote.stages.certify import Test
@@ -22,9 +23,17 @@ from byrote.store import Recipe, replace_file, sweep
 
 
 def run(
-    root: Path, *, until: str = STAGES[-1], jobs: int = 1, progress: Progress, tell: Callable[[str], object] = str
+    root: Path,
+    *,
+    until: str = STAGES[-1],
+    jobs: int | None = 1,
+    progress: Progress,
+    tell: Callable[[str], object] = str,
 ) -> Audit:
-    """Do what is missing of an audit up to a stage. Raises ByroteError; Incomplete where parts were given up."""
+    """Do what is missing of an audit up to a stage. Raises ByroteError; Incomplete where parts were given up.
+
+    Without a number of `jobs` there is one for every device that the plan leaves open, else one.
+    """
     generate.open_model.cache_clear()  # its files may have changed since this process opened it
     audit = Audit(root)
     audit.plan, audit.corpus  # noqa: B018 - their errors come before anything is written
@@ -32,7 +41,8 @@ def run(
         for store in (audit.store, audit.corpus.store):
             stack.enter_context(store.locked())
             sweep(store.root)
-        workers = engine(jobs)
+        turns = devices.turns(audit.plan.model.device)
+        workers = engine(jobs or len(turns), turns)
         stack.callback(workers.close)
         desk = Desk(audit.store, workers, progress, tell)
         at_corpus = Desk(audit.corpus.store, workers, progress)
@@ -57,6 +67,8 @@ def _stage(stage: str, audit: Audit, desk: Desk, at_corpus: Desk) -> list[Failed
         case "prompts":
             canaries.check(audit.canaries, *(audit.corpus.digests(side) for side in SIDES))
             failed = prompts.run(desk, audit.corpus, audit.recipes.groups, audit.wanted)
+            if audit.recorded and not failed:
+                desk.tell(_held(audit))
             return failed or _some_prompts(audit)
         case "generate":
             _save_plan(audit)
@@ -130,7 +142,32 @@ def _not_empty(corpus: Corpus) -> list[Failed]:
     return []
 
 
+def _held(audit: Audit) -> str:
+    """Say for how many groups of each side the samples suffice that were made elsewhere."""
+    passed = sum(audit.passed_over.values())
+    more = f"; {passed:,} files were passed over" if passed else ""
+    if not audit.model.takes_text:
+        return f"recorded without text: enough for {len(audit.prompts):,} prompts{more}"
+    (able, of), (twins, twins_of) = (audit.askable[side] for side in SIDES)
+    return (
+        f"recorded {audit.plan.generate.seeds} times or more: the captions of {able:,} of {of:,} groups of pictures "
+        f"and of {twins:,} of {twins_of:,} of controls; the others cannot be asked{more}"
+    )
+
+
+def _unheard(audit: Audit) -> str:
+    """Show what was recorded instead of what is wanted."""
+    wanted = f"no picture's caption was recorded [generate] seeds = {audit.plan.generate.seeds} times"
+    texts = held(audit.model)
+    if not texts:
+        return wanted
+    first, seeds = next(iter(texts.items()))
+    return f"{wanted}; of {len(texts):,} prompts that were, the first is {first!r}, {len(seeds):,} times"
+
+
 def _some_prompts(audit: Audit) -> list[Failed]:
+    if audit.recorded and not any(prompt.side == "picture" for prompt in audit.prompts):
+        raise PlanError(f"{audit.root / 'audit.toml'}: nobody to ask: {_unheard(audit)}")
     if not audit.prompts:
         raise PlanError(
             f"{audit.root / 'audit.toml'}: nobody to ask: no picture has a caption, or [prompts] asks for 0"

@@ -4,6 +4,7 @@
     ├── PlanError               audit.toml: an unknown key, a bad value
     ├── CorpusError             a source or a corpus that cannot be read, or is not there
     ├── ModelError              a model URI that cannot be opened, or a part of it missing
+    │   └── OutOfMemory         a batch that is too large for the memory at hand: the stages halve it
     ├── DescriptorError         a descriptor or a list of hashes that cannot be opened, or weights that are missing
     ├── StoreError              a folder that cannot be written, a full disk, a part that is damaged
     ├── Busy                    another run holds the folder
@@ -33,6 +34,10 @@ class CorpusError(ByroteError):
 
 class ModelError(ByroteError):
     """A model that cannot be opened."""
+
+
+class OutOfMemory(ModelError):
+    """A batch that is too large for the memory of a device or of the machine."""
 
 
 class DescriptorError(ByroteError):

@@ -229,7 +229,8 @@ def _asked(audit: Audit) -> str:
     strata = Counter(p.stratum for p in audit.prompts if p.rung == "caption" and p.side == "picture")
     told = [f"the {strata['top']:,} groups with the most copies"] if strata["top"] else []
     told += [f"{strata['random']:,} groups drawn at random from the rest"] if strata["random"] else []
-    return " and ".join(told) or "nobody"
+    among = ", among those of which enough samples were recorded" if audit.recorded else ""
+    return (" and ".join(told) + among) if told else "nobody"
 
 
 def _round_trips(audit: Audit) -> report.RoundTrips | None:
@@ -268,6 +269,9 @@ def _skipped(audit: Audit) -> Iterator[report.Skipped]:
     for what, n in (("files", corpus.screened), ("samples", generate.screened(audit.store, audit.recipes.samples))):
         if n:
             yield report.Skipped(what, "held back by a list of hashes: nothing of them is kept", n)
+    no = generate.refused(audit.store, audit.recipes.samples)
+    if no:
+        yield report.Skipped("samples", "the model's server refused to draw them: noise stands in their place", no)
     silent = sum(not picture.captions for picture in corpus.pictures)
     if silent:
         yield report.Skipped("pictures without a caption", "tested, but not asked for", silent)
@@ -278,11 +282,22 @@ def _skipped(audit: Audit) -> Iterator[report.Skipped]:
     gone, notes = audit.listed_again()
     for reason, n in sorted(Counter(note.reason for note in notes).items()):
         yield report.Skipped("captions or folders that were passed over", reason, n)
+    yield from _not_held(audit)
     cut = sum(not row.largest for row in audit.cliques())
     if cut:
         yield report.Skipped("largest cliques", "the time cap struck; whether there is one is exact all the same", cut)
     if gone:
         yield report.Skipped("pictures", "gone or changed since they were indexed: no pixels to compare", gone)
+
+
+def _not_held(audit: Audit) -> Iterator[report.Skipped]:
+    """Tell whom a recording left no samples to ask with, side by side, and what of it was passed over."""
+    for reason, n in sorted(audit.passed_over.items()):
+        yield report.Skipped("files of a recording", reason, n)
+    if audit.recorded and audit.model.takes_text and any(able < of for able, of in audit.askable.values()):
+        for side, what in zip(SIDES, ("groups of pictures", "groups of controls"), strict=True):
+            able, of = audit.askable[side]
+            yield report.Skipped(what, "tested, but not asked for: too few samples were recorded", of - able)
 
 
 def _seals(audit: Audit) -> tuple[list[report.Seal], report.Seal | None]:
@@ -324,12 +339,27 @@ def _warnings(audit: Audit, trips: report.RoundTrips | None) -> list[str]:
             f"This is one of {alike} audits of this model and corpus that are known here: whoever chooses among "
             "several finds more than chance allows. They are listed below."
         )
+    less = generate.halved(audit.store, audit.recipes.samples)
+    if less:
+        warnings.append(
+            f"Memory did not suffice for {audit.plan.generate.batch} samples at once: {len(less)} parts were made in "
+            f"smaller batches, and equal others within the model's tolerance only ({audit.model.tolerance} levels of "
+            "255). Made again where there is more memory, samples may differ by as much."
+        )
+    if audit.recorded:
+        warnings.append(
+            "Samples were recorded elsewhere, before this plan was sealed: p-values assume that prompts, settings and "
+            "samples were chosen alike for pictures and controls and that nobody looked first. No finding is exact."
+        )
     if not audit.model.takes_text:
         warnings.append("The model takes no text: nobody was asked for, and all pictures were searched for.")
-    return warnings
+    return [*warnings, *getattr(audit.model, "warnings", ())]
 
 
 def _drawn(audit: Audit, pictures: Iterable[Finding]) -> Rate | None:
+    """Return the share of the random draw; of a recording there is none, for who chose it need not have drawn."""
+    if audit.recorded:
+        return None
     drawn = {prompt.group for prompt in audit.prompts if prompt.stratum == "random" and prompt.group}
     closest = audit.plan.certify.closest
     near = [counted(row, closest) <= closest for row in pictures if row.group in drawn]

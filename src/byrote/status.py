@@ -6,11 +6,16 @@ from typing import Any
 from byrote.audit import Audit, Recipes
 from byrote.errors import ByroteError
 from byrote.plan import STAGES
+from byrote.stages import generate
 from byrote.store import Recipe, Store
 
 
 def status(folder: Path) -> list[dict[str, Any]]:
-    """Return a row for each stage: its parts, and of how many where that is known. Raises ByroteError."""
+    """Return a row for each stage: its parts, and of how many where that is known. Raises ByroteError.
+
+    Of `generate` also how many parts were `halved`: made in smaller batches than planned, for want of memory, and how
+    many samples the model's server `refused`.
+    """
     audit = Audit(folder)
     audit.plan, audit.corpus  # noqa: B018 - their errors are the answer
     corpus, store = audit.corpus.store, audit.store
@@ -31,6 +36,10 @@ def status(folder: Path) -> list[dict[str, Any]]:
     ]
     rows += [_row(*each) for each in wanted]
     rows.insert(-1, _twin(store, recipes, asked))
+    for row in rows:
+        if row["stage"] == "generate":
+            row["halved"] = len(generate.halved(store, recipes.samples))
+            row["refused"] = generate.refused(store, recipes.samples)
     page = (folder / "report" / "report.html").exists()
     return [*rows, {"stage": STAGES[-1], "parts": int(page), "of": 1}]
 

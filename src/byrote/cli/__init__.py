@@ -4,15 +4,16 @@ Exit: 2 a mistake of the user; 3 a part missing, or an audit too weak for `--gat
 """
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from byrote.cli import after, audits, before, canaries, corpora, demo, review, seals
+from byrote.cli import after, audits, before, canaries, corpora, demo, doctor, review, seals
 from byrote.errors import ByroteError
 
-FAMILIES = (demo, audits, corpora, before, canaries, review, after, seals)
+FAMILIES = (demo, audits, doctor, corpora, before, canaries, review, after, seals)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -25,6 +26,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    gc.set_threshold(50_000, 20, 50)  # tables of many rows hold no circles: looking for some takes 7 % of an index
     try:
         options = parser().parse_args(arguments)
         command: Callable[[argparse.Namespace], int] = options.command

@@ -1,4 +1,4 @@
-"""The commands of an audit: index, init, run, status, report, doctor."""
+"""The commands of an audit: index, init, run, status, report."""
 
 import argparse
 import os
@@ -43,7 +43,7 @@ def add(command: Add) -> None:
         "--gate", action="store_true", help="exit 1 where something is certified, 3 where the audit is weak"
     )
     json_option(run)
-    jobs_option(run, 1)
+    jobs_option(run, None)
 
     status = command("status", _status, "Say how far an audit has come.")
     status.add_argument("dir", type=Path, metavar="DIR")
@@ -57,9 +57,6 @@ def add(command: Add) -> None:
     report.add_argument(
         "--redact", action="store_true", help="write redacted.html and .json too, without a picture, caption or path"
     )
-
-    doctor = command("doctor", _doctor, "Say what is installed and what is missing.")
-    json_option(doctor)
 
 
 def _index(options: argparse.Namespace) -> int:
@@ -154,9 +151,15 @@ def _status(options: argparse.Namespace) -> int:
     from byrote.status import status
 
     told = status(options.dir)
-    lines = [f"{row['stage']:10} {row['parts']} of {row['of'] if row['of'] is not None else '?'} parts" for row in told]
-    tell(options.json, {"stages": told}, "\n".join(lines))
+    tell(options.json, {"stages": told}, "\n".join(map(_stage, told)))
     return 0
+
+
+def _stage(row: dict[str, Any]) -> str:
+    of = "?" if row["of"] is None else row["of"]
+    less = f", {row['halved']} in smaller batches: out of memory" if row.get("halved") else ""
+    no = f", {row['refused']} samples refused by the server" if row.get("refused") else ""
+    return f"{row['stage']:10} {row['parts']} of {of} parts{less}{no}"
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -164,12 +167,4 @@ def _report(options: argparse.Namespace) -> int:
 
     page = rewrite_report(options.dir, reveal=options.reveal, redact=options.redact)
     print(page)
-    return 0
-
-
-def _doctor(options: argparse.Namespace) -> int:
-    from byrote.doctor import examine
-
-    told = examine()
-    tell(options.json, told, "\n".join(f"{name:14} {value}" for name, value in told.items()))
     return 0

@@ -21,10 +21,11 @@ def json_option(to: argparse.ArgumentParser) -> None:
     to.add_argument("--json", action="store_true", help="print one JSON object on standard output")
 
 
-def jobs_option(to: argparse.ArgumentParser, default: int) -> None:
-    """Take `--jobs`."""
+def jobs_option(to: argparse.ArgumentParser, default: int | None) -> None:
+    """Take `--jobs`; None stands for one for each device."""
+    told = "1; one a GPU where the plan says cuda" if default is None else default
     to.add_argument(
-        "--jobs", type=at_least_one, default=default, metavar="N", help=f"worker processes (default: {default})"
+        "--jobs", type=at_least_one, default=default, metavar="N", help=f"worker processes (default: {told})"
     )
 
 

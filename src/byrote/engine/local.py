@@ -6,7 +6,8 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from statistics import median
@@ -18,11 +19,12 @@ RETRIES = 2
 DEADLINE = 3600.0
 _PATIENCE = 20.0
 _LEAVE = 5.0
+Environment = Mapping[str, str]
 
 
-def engine(jobs: int) -> Engine:
-    """Return this process for one job, a pool for more."""
-    return Here() if jobs == 1 else Pool(jobs)
+def engine(jobs: int, turns: Sequence[Environment] = ({},)) -> Engine:
+    """Return this process for one job, a pool for more; worker k is born into environment k of `turns`, and round."""
+    return Here() if jobs == 1 else Pool(jobs, turns)
 
 
 class Here:
@@ -47,13 +49,15 @@ class Pool:
     """Runs parts in `jobs` spawned processes.
 
     A worker that dies, or that is longer at a part than its deadline (20 times the median so far, at least ten
-    minutes), is ended, and its part is given to another, twice at most.
+    minutes), is ended, and its part is given to another, twice at most. Whoever takes the place of a worker takes its
+    turn: what each environment of `turns` adds to this process's own, the first worker's first, and round.
     """
 
-    def __init__(self, jobs: int, *, deadline: float | None = None) -> None:
-        if jobs < 1:
-            raise ValueError(f"{jobs} jobs")
+    def __init__(self, jobs: int, turns: Sequence[Environment] = ({},), *, deadline: float | None = None) -> None:
+        if jobs < 1 or not turns:
+            raise ValueError(f"{jobs} jobs, {len(turns)} turns")
         self._jobs = jobs
+        self._turns = turns
         self._deadline = deadline
         self._workers: list[_Worker] = []
 
@@ -91,10 +95,16 @@ class Pool:
         idle = [worker for worker in self._workers if not worker.at]
         while waiting and (idle or len(self._workers) < self._jobs):
             if not idle:
-                self._workers.append(_Worker())
+                self._workers.append(self._born())
                 idle.append(self._workers[-1])
             part, tries = waiting.popleft()
             idle.pop().take(task, part, tries)
+
+    def _born(self) -> "_Worker":
+        """Start a worker at the first place that is free."""
+        taken = {worker.place for worker in self._workers}
+        place = next(place for place in range(self._jobs) if place not in taken)
+        return _Worker(place, self._turns[place % len(self._turns)])
 
     def _limit(self, took: list[float]) -> float:
         if self._deadline is not None:
@@ -124,11 +134,13 @@ _AT_WORK = object()
 
 
 class _Worker:
-    def __init__(self) -> None:
+    def __init__(self, place: int, environment: Environment) -> None:
         context = multiprocessing.get_context("spawn")
+        self.place = place
         self.pipe, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_serve, args=(theirs, os.getpid()), daemon=True)
-        self.process.start()
+        with _environment(environment):
+            self.process.start()
         theirs.close()
         self.at: tuple[Part, int] | None = None
         self._since = 0.0
@@ -156,6 +168,21 @@ class _Worker:
             self.process.join(_LEAVE)
         self.process.kill()
         self.process.join()
+
+
+@contextmanager
+def _environment(more: Environment) -> Iterator[None]:
+    """Have `more` in the environment while a process is born: libraries read it before any code of ours runs there."""
+    before = {name: os.environ.get(name) for name in more}
+    os.environ.update(more)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _serve(pipe: Connection, driver: int) -> None:

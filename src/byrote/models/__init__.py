@@ -1,11 +1,11 @@
 """Models under audit: one protocol, a file for each kind, opened by URI (`diffusers:PATH_OR_HUB_ID`, `parrot:FILE`)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import parse_qsl
 
 from byrote.domain import RGB
@@ -23,6 +23,21 @@ KINDS = {
     "comfyui": "byrote.models.comfyui:ComfyUI",
     "parrot": "byrote.models.parrot:Parrot",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """What `byrote models` says of a kind, the attribute `how` of its class: what it is, a URI, what it needs.
+
+    `settings` are those of `?key=value`, with what each takes. `extra` is what `pip install 'byrote[EXTRA]'` brings,
+    `needs` the modules that show whether it is there.
+    """
+
+    what: str
+    example: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    extra: str = ""
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +98,31 @@ class Model(Protocol):
         ...
 
 
+@runtime_checkable
+class HoldsSamples(Protocol):
+    """A model that cannot be asked for anything, but only for the samples that it holds.
+
+    `held` are the seeds of every prompt, in the order in which they are asked for; `skipped` tells what was passed over
+    when the samples were listed: a reason, and of how many.
+    """
+
+    held: Mapping[str | None, Sequence[int]]
+    skipped: Mapping[str, int]
+
+
+@runtime_checkable
+class KeepsAnswers(Protocol):
+    """A model, behind HTTP for one, that keeps what it was answered, and whose answer may be no."""
+
+    def refused(self, requests: Sequence[Request]) -> list[bool]:
+        """Tell of each request whether the answer was no; `generate` gave noise of its seed then."""
+        ...
+
+    def forget(self, requests: Sequence[Request]) -> None:
+        """Remove answers: an image that a list of hashes hits is kept nowhere."""
+        ...
+
+
 def open(uri: str, options: Options, *, relative_to: Path | None = None) -> Model:
     """Open the model that `uri` names. Raises ModelError."""
     kind, separator, rest = uri.partition(":")
@@ -91,14 +131,33 @@ def open(uri: str, options: Options, *, relative_to: Path | None = None) -> Mode
     if kind not in kinds():
         known = ", ".join(kinds())
         raise ModelError(f"model {uri!r}: unknown kind {kind!r}{did_you_mean(kind, kinds())}: one of {known}")
-    module, _, name = kinds()[kind].partition(":")
-    model: Model = getattr(import_module(module), name)(rest, options, relative_to or Path.cwd())
+    model: Model = adapter(kind)(rest, options, relative_to or Path.cwd())
     return model
+
+
+def adapter(kind: str) -> Any:
+    """Import the class behind a kind. Raises ImportError where its package is broken."""
+    module, _, name = kinds()[kind].partition(":")
+    return getattr(import_module(module), name)
 
 
 def kinds() -> dict[str, str]:
     """Return the known kinds of models, those of other packages included (entry-point group `byrote.models`)."""
     return KINDS | {point.name: point.value for point in entry_points(group="byrote.models")}
+
+
+def held(model: Model) -> Mapping[str | None, Sequence[int]] | None:
+    """Return the seeds of every prompt that a model can be asked, or None where it can be asked for anything."""
+    return model.held if isinstance(model, HoldsSamples) else None
+
+
+def refuse(options: Options, kind: str, *names: str) -> None:
+    """Refuse the knobs `names` where they are set, since a model of this kind cannot follow them. Raises ModelError."""
+    defaults = Options()
+    for name in names:
+        value = getattr(options, name)
+        if value != getattr(defaults, name):
+            raise ModelError(f"a {kind} model cannot follow {name} {value!r}: leave {name} out of the plan")
 
 
 def settings(rest: str, known: Mapping[str, str]) -> tuple[str, dict[str, str]]:

@@ -1,11 +1,14 @@
 """Fill `samples`: ask the model for every prompt as often as the plan says.
 
 A part holds whole prompts, in their order, cut into batches of the plan's size, so its bytes depend on the plan alone.
+Where the memory does not suffice the batches of a part are halved, which the ledger says: it is equal within the
+model's tolerance then.
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,7 +20,8 @@ from byrote.domain import RGB, Prompt, Sample
 from byrote.engine import Part
 from byrote.hashlist import HashList
 from byrote.kernels.distance import block_means
-from byrote.models import Model, Options, Request
+from byrote.models import KeepsAnswers, Model, Options, Request, held
+from byrote.models.memory import halving
 from byrote.plan import Plan
 from byrote.stages import Desk, Failed
 from byrote.store import Recipe, Store
@@ -26,6 +30,7 @@ PART = 256
 MEANS = "means"
 PIXELS = "pixels"
 SCREENED = "screened"
+REFUSED = "refused"
 SMALL = 128 * 128
 """Up to so many pixels a sample is kept decoded too: to decode it again in later stages costs more than they do."""
 
@@ -78,14 +83,53 @@ def parts(prompts: Sequence[Prompt], plan: Plan) -> list[Part]:
     return [Part(f"{number:05d}", chunk, len(chunk) * seeds) for number, chunk in enumerate(chunks)]
 
 
+def seeds_of(prompts: Sequence[Prompt], plan: Plan, model: Model) -> dict[int, tuple[int, ...]]:
+    """Return the seeds of every prompt's samples, by its number: all prompts of an audit must be there.
+
+    Of a model that holds samples they are the recording's own: for each prompt of a text the next ones in its order,
+    and from the first again where there are no more.
+    """
+    n, holds = plan.generate.seeds, held(model)
+    if holds is None:
+        return {p.number: tuple(seed_of(p, k, plan.prompts.seed) for k in range(n)) for p in prompts}
+    found, before = {}, Counter[str | None]()
+    for prompt in prompts:
+        there = holds.get(prompt.text, ())
+        start = n * (before[prompt.text] % max(1, len(there) // n))
+        found[prompt.number] = tuple(there[start : start + n])
+        before[prompt.text] += 1
+    return found
+
+
+def askable(plan: Plan, models: Iterable[Model]) -> dict[str | None, int] | None:
+    """Return for how many prompts of each text the samples suffice that all models hold; None where none holds any."""
+    found: dict[str | None, int] | None = None
+    for model in models:
+        holds = held(model)
+        if holds is not None:
+            counts = {text: len(seeds) // plan.generate.seeds for text, seeds in holds.items()}
+            found = {t: c if found is None else min(c, found.get(t, 0)) for t, c in counts.items()}
+            found = {text: count for text, count in found.items() if count}
+    return found
+
+
 def run(desk: Desk, made: Recipe, prompts: Sequence[Prompt], plan: Plan) -> list[Failed]:
-    """Make the samples."""
-    return desk.fill(made, Generate(desk.store.root, made, plan), parts(prompts, plan), "samples")
+    """Make the samples, and tell where the memory did not suffice for whole batches."""
+    seeds = seeds_of(prompts, plan, model_of(plan))
+    work = [replace(part, payload=[(p, seeds[p.number]) for p in part.payload]) for part in parts(prompts, plan)]
+    failed = desk.fill(made, Generate(desk.store.root, made, plan), work, "samples")
+    less = halved(desk.store, made)
+    if less:
+        desk.tell(
+            f"out of memory: {len(less)} parts were made with as few as {min(less.values())} at once instead of "
+            f"{plan.generate.batch}"
+        )
+    return failed
 
 
 @dataclass(frozen=True, slots=True)
 class Generate:
-    """Ask for a part's prompts."""
+    """Ask for a part's prompts: its payload are pairs of a prompt and the seeds of its samples."""
 
     root: Path
     made: Recipe
@@ -93,35 +137,68 @@ class Generate:
 
     def __call__(self, part: Part) -> None:
         """Do one part."""
-        prompts: Sequence[Prompt] = part.payload
-        seeds = self.plan.generate.seeds
-        asked = [(prompt, k, seed_of(prompt, k, self.plan.prompts.seed)) for prompt in prompts for k in range(seeds)]
-        made = ask(model_of(self.plan), [Request(p.text, seed) for p, _, seed in asked], self.plan.generate.batch)
-        listed = hash_list(self.plan)
-        screened = screen(listed, made, [seed for *_, seed in asked]) if listed else 0
+        payload: Sequence[tuple[Prompt, Sequence[int]]] = part.payload
+        asked = [(prompt, k, seed) for prompt, seeds in payload for k, seed in enumerate(seeds)]
+        requests = [Request(p.text, seed) for p, _, seed in asked]
+        made = self._ask(part, requests)
+        model, listed = model_of(self.plan), hash_list(self.plan)
+        keeps = model if isinstance(model, KeepsAnswers) else None
+        refused = sum(keeps.refused(requests)) if keeps else 0
+        screened = screen(listed, made, [seed for *_, seed in asked]) if listed else []
+        if keeps:
+            keeps.forget([requests[k] for k in screened])
         rows = [_sample(p, k, seed, image) for (p, k, seed), image in zip(asked, made, strict=True)]
         stacked = np.stack(made)
         means = block_means(stacked, blocks_of(rows[0].height, rows[0].width, self.plan.cliques.tiles))
         kept = {PIXELS: stacked} if rows[0].width * rows[0].height <= SMALL else {}
-        kept |= {SCREENED: np.array([screened])} if screened else {}
+        kept |= {name: np.array([n]) for name, n in ((SCREENED, len(screened)), (REFUSED, refused)) if n}
         Store(self.root).write(self.made, part.name, rows, Sample, {MEANS: means} | kept)
 
+    def _ask(self, part: Part, requests: Sequence[Request]) -> list[RGB]:
+        """Ask in batches, and write down where they had to be halved."""
+        batch = self.plan.generate.batch
+        made, least = halving(model_of(self.plan).generate, requests, batch)
+        if least < batch:
+            about = {"table": self.made.table, "recipe": self.made.digest, "part": part.name}
+            Store(self.root).log("halved", about | {"batch": batch, "to": least})
+        return made
 
-def screen(listed: HashList, made: list[RGB], seeds: Sequence[int]) -> int:
-    """Put noise in the place of every image that the list hits, by its seed, and return how many.
+
+def screen(listed: HashList, made: list[RGB], seeds: Sequence[int]) -> list[int]:
+    """Put noise in the place of every image that the list hits, by its seed, and return their places.
 
     Noise is near nothing, itself under another seed included, so that it brings neither a clique nor a match.
     """
-    hits = np.flatnonzero(listed.screen(made, [None] * len(made))).tolist()
+    hits: list[int] = np.flatnonzero(listed.screen(made, [None] * len(made))).tolist()
     for k in hits:
         made[k] = np.random.default_rng(seeds[k]).integers(0, 256, made[k].shape, np.uint8)
-    return len(hits)
+    return hits
 
 
 def screened(store: Store, made: Recipe) -> int:
     """Count the samples that the list of hashes hit."""
-    parts = [path.name.split(".")[0] for path in store.folder(made).glob(f"*.{SCREENED}.npy")]
-    return sum(int(store.array(made, part, SCREENED)[0]) for part in parts)
+    return _counted(store, made, SCREENED)
+
+
+def refused(store: Store, made: Recipe) -> int:
+    """Count the samples that the server of the model refused to draw; noise of their seed stands for them too."""
+    return _counted(store, made, REFUSED)
+
+
+def _counted(store: Store, made: Recipe, what: str) -> int:
+    parts = [path.name.split(".")[0] for path in store.folder(made).glob(f"*.{what}.npy")]
+    return sum(int(store.array(made, part, what)[0]) for part in parts)
+
+
+def halved(store: Store, made: Recipe) -> dict[str, int]:
+    """Return the parts whose batches were halved for want of memory, with the size that they ended with."""
+    found: dict[str, int] = {}
+    for line in store.ledger():
+        if line.get("recipe") == made.digest and line["event"] == "begun":
+            found.pop(line["part"], None)
+        if line.get("recipe") == made.digest and line["event"] == "halved":
+            found[line["part"]] = line["to"]
+    return found
 
 
 def blocks_of(height: int, width: int, tiles: int) -> int:
@@ -138,8 +215,8 @@ def read(store: Store, made: Recipe, part: str) -> tuple[list[Sample], NDArray[n
 
 
 def ask(model: Model, requests: Sequence[Request], batch: int) -> list[RGB]:
-    """Ask the model in batches, in order."""
-    return [image for k in range(0, len(requests), batch) for image in model.generate(requests[k : k + batch])]
+    """Ask the model in batches, in order, halved where the memory does not suffice. Raises OutOfMemory for one."""
+    return halving(model.generate, requests, batch)[0]
 
 
 def seed_of(prompt: Prompt, index: int, seed: int) -> int:

@@ -27,6 +27,7 @@ from byrote.kernels import align
 from byrote.kernels.distance import paired_tiled
 from byrote.kernels.search import Nearest
 from byrote.models import Model
+from byrote.models.memory import halving
 from byrote.plan import Plan
 from byrote.stages import Desk, Failed, generate
 from byrote.stages.generate import model_of
@@ -182,7 +183,8 @@ class RoundTrips:
         corpus = _pool(self.look).pictures
         found = [(digest, corpus.fitted(digest, width, height)) for digest in digests]
         there = [(digest, image) for digest, image in found if image is not None]
-        trips = model_of(self.look.plan).round_trip([image for _, image in there]) or []
+        model = model_of(self.look.plan)
+        trips, _ = halving(lambda some: model.round_trip(some) or [], [image for _, image in there], _ROUND_TRIPS)
         rows = [Trip(digest, row) for row, (digest, _) in enumerate(there)]
         array = np.stack(trips) if trips else np.zeros((0, height, width, 3), np.uint8)
         Store(self.look.root).write(self.look.tables.round_trips, part.name, rows, Trip, {"pixels": array})
