@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, astuple, dataclass, field, replace
 from functools import cached_property
@@ -15,7 +16,7 @@ from byrote.corpus import Corpus
 from byrote.domain import SIDES, Clique, Family, Group, Match, Prompt, Sample, Side
 from byrote.engine import Part
 from byrote.kernels.matching import Separation
-from byrote.models import Model
+from byrote.models import HoldsSamples, Model, held
 from byrote.plan import Plan, load
 from byrote.sources import Note
 from byrote.stages import Failed, cliques, dedupe, generate, ladder, likeness, match, prompts
@@ -172,6 +173,7 @@ class Audit:
             ladder.read_users(plan.file(steps.users)) if "users" in steps.rungs else (),
             ladder.read_texts(texts) if steps.texts else {},
             texts,
+            generate.askable(plan, [model for model in (self.model, self.twin) if model is not None]),
         )
 
     @cached_property
@@ -190,9 +192,12 @@ class Audit:
         return self.corpus.store.read_all(Group, self.recipes.groups)
 
     def claims(self) -> list[Claim]:
-        """List the pictures that were named, each once; after a sample of any seed or model naming is no naming."""
+        """List the pictures that were named, each once; after a sample of any seed or model naming is no naming.
+
+        Nor is it beside a recording, whose samples were there before.
+        """
         found: dict[str, Claim] = {}
-        sampled = False
+        sampled = held(self.model) is not None
         for line in self.store.ledger():
             sampled |= line["event"] == "seal"
             if line["event"] == "claim":
@@ -213,6 +218,11 @@ class Audit:
         digest = self._sealed()["digest"]
         mine = [self._seal_of(line, False) for line in self._lines("seal") if line["digest"] == digest]
         return mine[0] if mine else None
+
+    @cached_property
+    def recorded(self) -> bool:
+        """Tell whether any sample was made elsewhere, before there was a plan."""
+        return self.wanted.held is not None
 
     @property
     def sealed_before_sampling(self) -> bool:
@@ -239,6 +249,8 @@ class Audit:
         rule, reach = self.plan.certify, self.recipes.look.reach
         result = certify(list(self._tested()), fdr=rule.fdr, closest=rule.closest, matched=rule.matched, reach=reach)
         findings = with_ways(result.findings, self.hits)
+        if self.recorded:
+            findings = [replace(finding, basis="assumption-based") for finding in findings]
         if not self.sealed_before_sampling:
             findings = [replace(finding, **UNSURE) for finding in findings]
         return replace(result, findings=findings)
@@ -249,7 +261,8 @@ class Audit:
         groups = {row.digest: row.group for row in self.groups if row.side == "picture" and not row.set_aside}
         named = [Named(claim.digest, claim.at, claim.named, groups.get(claim.digest)) for claim in self.claims()]
         rule, valid = self.plan.certify, self.sealed_before_sampling
-        return judge(named, self.certified.findings, alpha=rule.fdr, closest=rule.closest, valid=valid)
+        judged = judge(named, self.certified.findings, alpha=rule.fdr, closest=rule.closest, valid=valid)
+        return [replace(row, basis="assumption-based") for row in judged] if self.recorded else judged
 
     @cached_property
     def apart(self) -> Separation | None:
@@ -263,6 +276,19 @@ class Audit:
         given = {group for group, row in self.best(twin).items() if statistic(row) <= closest} if twin else set()
         matches = (row for row in self.matches() if row.group not in given)
         return Hits(matches, self.prompts, closest, self.plan.generate.seeds)
+
+    @cached_property
+    def askable(self) -> dict[Side, tuple[int, int]]:
+        """Count the groups of each side that can be asked, of those with a caption: fewer where samples are held."""
+        return prompts.askable(self.groups, self.corpus.pictures, self.wanted)
+
+    @property
+    def passed_over(self) -> dict[str, int]:
+        """Count what recordings passed over, by its reason."""
+        found: Counter[str] = Counter()
+        for model in (self.model, self.twin):
+            found.update(model.skipped if isinstance(model, HoldsSamples) else {})
+        return dict(found)
 
     def parts(self) -> list[Part]:
         """Return the parts that the samples are to have."""
@@ -368,7 +394,8 @@ class Audit:
         """Tell whether this model may have been asked from this noise before.
 
         The noise of a sample follows from the seed of the plan and what is asked alone, so any other plan of that seed
-        gives some of the same samples. Samples of which the ledger knows nothing count too.
+        gives some of the same samples; a recording gives them whatever the seed. Samples of which the ledger knows
+        nothing count too.
         """
         begun = {line["recipe"] for line in self._lines("begun")}
         same = [line["content"] for line in self._lines("seal") if self._same_noise(line["content"])]
@@ -376,9 +403,8 @@ class Audit:
         return bool(unknown) or any(content["samples"] in begun for content in same)
 
     def _same_noise(self, content: dict[str, Any]) -> bool:
-        return bool(
-            content["plan"]["prompts"]["seed"] == self.plan.prompts.seed and content["model"] == self.model.digest
-        )
+        anew = content["plan"]["prompts"]["seed"] != self.plan.prompts.seed and held(self.model) is None
+        return bool(not anew and content["model"] == self.model.digest)
 
     def _seal_of(self, line: dict[str, Any], elsewhere: bool) -> Seal:
         content, plan = line["content"], line["content"]["plan"]

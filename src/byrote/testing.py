@@ -11,21 +11,24 @@ from numpy.typing import NDArray
 
 from byrote.descriptors import Descriptor
 from byrote.domain import RGB
-from byrote.models import Model, Request
+from byrote.models import Model, Request, held
+from byrote.models.denoiser import Denoiser, Floats, Level, Prediction, Prompts
 from byrote.sources import Listed, Source
 from byrote.sources import open as open_source
 
 SEEDS = (0, 1, 2**63 - 1)
+STEP = 0.01  # of a move of states and texts, for differences
 
 
 def check_model(model: Model, prompts: Sequence[str | None]) -> None:
     """Check that samples depend on their prompt and seed only, within the model's tolerance, and look like images.
 
     Draws 12 samples a prompt. Two prompts or more also check that prompts mix.
-    A model that takes no text wants (None,).
+    A model that takes no text wants (None,), one that holds samples prompts of which it holds three.
     """
     _check_attributes(model)
-    requests = [Request(prompt, seed) for prompt in prompts for seed in SEEDS]
+    holds = held(model)
+    requests = [Request(p, seed) for p in prompts for seed in (SEEDS if holds is None else holds[p][: len(SEEDS)])]
     _must(bool(requests), "check_model wants at least one prompt")
     name, digest = model.name, model.digest
     together = _generated(model, requests)
@@ -37,6 +40,25 @@ def check_model(model: Model, prompts: Sequence[str | None]) -> None:
     _must(_generated(model, []) == [], "no requests must give no images")
     _must((model.name, model.digest) == (name, digest), "name and digest must not change after images were made")
     _check_round_trip(model, together)
+
+
+def check_denoiser(denoiser: Denoiser, images: Sequence[RGB], prompts: Sequence[str | None]) -> None:
+    """Check that a denoiser keeps to its convention, row by row, and that its gradients are those of what it predicts.
+
+    Wants two images of its size at least, and as many prompts, two of which differ where it takes text. Gradients are
+    compared with differences along one direction, within 5 %, which wants float32.
+    """
+    _must(len(images) > 1 and len(images) == len(prompts), "check_denoiser wants two images or more, a prompt for each")
+    levels = denoiser.levels()
+    _check_levels(denoiser, levels)
+    _check_start(denoiser, levels[0])
+    _check_coding(denoiser, images)
+    clean, noise = denoiser.encode(images), denoiser.start(range(len(images)))
+    for level in (levels[0], levels[len(levels) // 2]):
+        x = np.float32(level.alpha) * clean + np.float32(level.sigma) * noise
+        _check_predictions(denoiser, x, level, prompts)
+    _check_attention(denoiser, x, level, prompts)
+    _check_gradients(denoiser, x, level, prompts)
 
 
 def check_source(source: Source) -> None:
@@ -84,6 +106,126 @@ def check_descriptor(descriptor: Descriptor, images: Sequence[RGB]) -> None:
     _must(descriptor.name == name, "name must not change after images were described")
     _check_metric(descriptor, vectors)
     _check_threshold(descriptor)
+
+
+def _check_levels(denoiser: Denoiser, levels: Sequence[Level]) -> None:
+    _must(bool(levels) and levels == denoiser.levels(), "levels must be there, and alike when asked again")
+    shares = [level.alpha / level.sigma for level in levels]
+    _must(
+        shares[0] >= 0 and shares == sorted(set(shares)), f"alpha / sigma must rise from level to level, not {shares}"
+    )
+    first, again = levels[0], denoiser.level(levels[0].timestep)
+    near = np.allclose((first.alpha, first.sigma), (again.alpha, again.sigma), rtol=0, atol=0.01)
+    _must(near, f"level({first.timestep}) must be near the ladder's {first}, not {again}")
+
+
+def _check_start(denoiser: Denoiser, level: Level) -> None:
+    states = denoiser.start(SEEDS)
+    _must(
+        states.dtype == np.float32 and states.shape == (len(SEEDS), *denoiser.shape),
+        f"start must give float32 {[len(SEEDS), *denoiser.shape]}, not {_kind(states)}",
+    )
+    alone = np.concatenate([denoiser.start([seed]) for seed in SEEDS[::-1]])[::-1]
+    _must(np.array_equal(states, alone), "the start of a seed must not depend on other seeds")
+    _must(
+        len(np.unique(states.reshape(len(SEEDS), -1), axis=0)) == len(SEEDS), "different seeds must start differently"
+    )
+    size = float(np.sqrt(np.mean(np.square(states)))) / level.sigma
+    _must(0.7 < size < 1.4, f"states to start from must have the deviation of their noise, not {size:.2g} of it")
+    _must(denoiser.start([]).shape == (0, *denoiser.shape), "no seeds must give no states")
+
+
+def _check_coding(denoiser: Denoiser, images: Sequence[RGB]) -> None:
+    clean = denoiser.encode(images)
+    _must(clean.shape == (len(images), *denoiser.shape), f"encode must give states, not {_kind(clean)}")
+    _must(np.array_equal(clean, denoiser.encode(images)), "images must be encoded alike twice")
+    alone = np.concatenate([denoiser.encode([image]) for image in images])
+    _must(_apart(clean, alone) <= denoiser.tolerance, "an image's encoding must not depend on the others")
+    made = denoiser.decode(clean)
+    _check_images(made)
+    _must(len(made) == len(images), f"{len(images)} states must be decoded to as many images, not {len(made)}")
+    _must(made[0].shape == (*denoiser.size, 3), f"decode must give images of {denoiser.size}, not {_kind(made[0])}")
+    _must(
+        denoiser.encode([]).shape == clean[:0].shape and denoiser.decode(clean[:0]) == [], "nothing must give nothing"
+    )
+
+
+def _check_predictions(denoiser: Denoiser, x: Floats, level: Level, prompts: Prompts) -> None:
+    made = denoiser.predict(x, level, prompts)
+    for name, part in made._asdict().items():
+        good = part.dtype == np.float32 and part.shape == x.shape and bool(np.isfinite(part).all())
+        _must(good, f"the predicted {name} must be float32 {list(x.shape)} and finite, not {_kind(part)}")
+    whole = np.float32(level.alpha) * made.x0 + np.float32(level.sigma) * made.eps
+    _must(
+        _apart(x, whole) <= denoiser.tolerance,
+        f"alpha x0 + sigma eps must be the state, but is {_apart(x, whole):.2g} apart",
+    )
+    again = denoiser.predict(x, level, prompts)
+    _must(all(map(np.array_equal, made, again)), "predictions must be alike when asked again")
+    rows = [denoiser.predict(x[k : k + 1], level, prompts[k : k + 1]) for k in reversed(range(len(x)))][::-1]
+    _check_same(denoiser, made, Prediction(*map(np.concatenate, zip(*rows, strict=True))), "alone")
+    none = denoiser.predict(x[:0], level, [])
+    _must(none.eps.shape == none.x0.shape == x[:0].shape, "no states must give no predictions")
+    _check_text(denoiser, np.repeat(x[:1], len(x), 0), level, prompts)
+
+
+def _check_text(denoiser: Denoiser, x: Floats, level: Level, prompts: Prompts) -> None:
+    """Check what prompts do to one state."""
+    made = denoiser.predict(x, level, prompts)
+    if denoiser.takes_text and len(set(prompts)) > 1:
+        _must(any(_apart(made.x0[:1], row[None]) > 0 for row in made.x0), "prompts must change predictions")
+    text = denoiser.text(prompts)
+    if text is not None:
+        _must(text.ndim == 3 and len(text) == len(x), f"text must be [rows, tokens, width], not {_kind(text)}")
+        _check_same(denoiser, made, denoiser.predict(x, level, prompts, text=text), "with its own text given")
+
+
+def _check_attention(denoiser: Denoiser, x: Floats, level: Level, prompts: Prompts) -> None:
+    text = denoiser.text(prompts)
+    for name, rows in denoiser.attention(x, level, prompts).items():
+        fits = text is not None and (len(rows), rows.shape[2]) == text.shape[:2]
+        _must(fits, f"the attention of {name} must be [rows, places, tokens], not {_kind(rows)}")
+        whole = rows.min() >= 0 and np.allclose(rows.sum(2), 1, atol=0.01)
+        _must(bool(whole), f"the attention of {name} must add up to 1 over tokens")
+
+
+def _check_gradients(denoiser: Denoiser, x: Floats, level: Level, prompts: Prompts) -> None:
+    made, pull = denoiser.pullback(x, level, prompts)
+    _check_same(denoiser, made, denoiser.predict(x, level, prompts), "without gradients")
+    _must(not pull().x.any(), "the pullback of nothing must be nothing")
+    move = np.random.default_rng(0).standard_normal(x.shape, np.float32)
+    up, down = (denoiser.predict(x + np.float32(step) * move, level, prompts) for step in (STEP, -STEP))
+    change = Prediction(*((a - b) / np.float32(2 * STEP) for a, b in zip(up, down, strict=True)))
+    for name, part in change._asdict().items():
+        _check_slope(part, pull(**{name: part}).x, move, f"{name} with respect to x")
+    text = denoiser.text(prompts)
+    if text is None:
+        return
+    move = np.random.default_rng(1).standard_normal(text.shape, np.float32)
+    up, down = (denoiser.predict(x, level, prompts, text=text + np.float32(step) * move) for step in (STEP, -STEP))
+    part = (up.x0 - down.x0) / np.float32(2 * STEP)
+    found = pull(x0=part).text
+    if found is None or found.shape != text.shape:
+        raise AssertionError("gradients with respect to the text must have its shape")
+    _check_slope(part, found, move, "x0 with respect to the text")
+
+
+def _check_slope(change: Floats, pulled: Floats, move: Floats, what: str) -> None:
+    """Check a pullback of the very change that a move makes: along that move it is the square of the change."""
+    told, found = float(np.vdot(pulled, move)), float(np.vdot(change, change))
+    _must(
+        abs(told - found) <= 0.05 * found, f"the gradient of {what} is {told:.4g} along a move that makes {found:.4g}"
+    )
+
+
+def _check_same(denoiser: Denoiser, a: Prediction, b: Prediction, how: str) -> None:
+    apart = max(map(_apart, a, b))
+    _must(apart <= denoiser.tolerance, f"predictions differ by {apart:.2g} {how}; {denoiser.tolerance} is allowed")
+
+
+def _apart(a: Floats, b: Floats) -> float:
+    """Return the RMS difference relative to the RMS of `a`."""
+    return float(np.linalg.norm(a - b) / max(float(np.linalg.norm(a)), 1e-12))
 
 
 def _check_metric(descriptor: Descriptor, vectors: NDArray[np.uint8] | NDArray[np.float32]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from byrote import images
 from byrote.audit import Audit
-from byrote.models import Request
+from byrote.models import Model, Request, held
 from byrote.stages import generate
 
 PROMPT = "a photo"
@@ -25,11 +25,10 @@ class Trial:
 
 def trial(audit: Audit) -> Trial:
     """Ask for one batch twice, the first time to load what must be loaded, and weigh the second."""
-    prompt = PROMPT if audit.model.takes_text else None
     batch = audit.plan.generate.batch
-    generate.ask(audit.model, [Request(prompt, SEED)], 1)
+    generate.ask(audit.model, _requests(audit.model, 1), 1)
     began = time.perf_counter()
-    made = generate.ask(audit.model, [Request(prompt, SEED + k) for k in range(batch)], batch)
+    made = generate.ask(audit.model, _requests(audit.model, batch), batch)
     seconds = (time.perf_counter() - began) / batch
     height, width = made[0].shape[:2]
     return Trial(width, height, seconds, sum(len(images.encode_png(image)) for image in made) / batch)
@@ -40,7 +39,14 @@ def size_of(audit: Audit) -> tuple[int, int]:
     g = audit.plan.generate
     if g.width is not None and g.height is not None:
         return g.width, g.height
-    height, width = generate.ask(audit.model, [Request(PROMPT if audit.model.takes_text else None, SEED)], 1)[0].shape[
-        :2
-    ]
+    height, width = generate.ask(audit.model, _requests(audit.model, 1), 1)[0].shape[:2]
     return width, height
+
+
+def _requests(model: Model, count: int) -> list[Request]:
+    """Ask for nobody, or, of a model that holds samples, for those of its first prompt."""
+    holds = held(model)
+    if holds is None:
+        return [Request(PROMPT if model.takes_text else None, SEED + k) for k in range(count)]
+    prompt, seeds = next(iter(holds.items()))
+    return [Request(prompt, seeds[k % len(seeds)]) for k in range(count)]

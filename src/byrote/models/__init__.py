@@ -52,8 +52,8 @@ class Request:
 class Options:
     """How a model is run; None leaves the model's own choice. `guidance` 1 or less asks without guidance.
 
-    `lora` and `embeddings` are what is laid over a model: `FILE` or `FILE@WEIGHT` each. What an adapter cannot
-    follow it refuses in one line.
+    `lora` (`FILE` or `FILE@WEIGHT`) and `embeddings` (`FILE` or `FILE@TOKEN`) are laid over a model. What an adapter
+    cannot follow it refuses in one line.
     """
 
     dtype: str = "float32"

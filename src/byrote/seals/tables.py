@@ -13,7 +13,7 @@ import numpy as np
 
 from byrote import images
 from byrote.audit import Audit, Made
-from byrote.domain import RGB, Finding, Match, Prompt, Sample
+from byrote.domain import RGB, Finding, Match, Sample
 from byrote.kernels.align import Alignment, move
 from byrote.kernels.distance import paired_rms, paired_tiled
 from byrote.models import Model, Request
@@ -63,10 +63,11 @@ def complete(audit: Audit, notes: Notes) -> None:
 def samples(audit: Audit, notes: Notes) -> None:
     """Hold each sample against what was asked, and its digest against its pixels and the arrays beside it."""
     asked = {part.name: part.payload for part in audit.parts()}
-    for made in _made(audit):
+    for made, model in zip(_made(audit), (audit.model, audit.twin), strict=False):
+        seeds = generate.seeds_of(audit.prompts, made.plan, model) if model is not None else {}
         for part in sorted(asked.keys() & set(audit.store.parts(made.samples))):
             name = f"samples/{made.samples.digest}/{part}.parquet"
-            notes.attempt(name, _part, audit, made, part, asked[part], notes)
+            notes.attempt(name, _part, audit, made, part, {p.number: seeds[p.number] for p in asked[part]}, notes)
 
 
 def matches(audit: Audit, notes: Notes) -> None:
@@ -164,12 +165,11 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _part(audit: Audit, made: Made, part: str, prompts: list[Prompt], notes: Notes) -> None:
+def _part(audit: Audit, made: Made, part: str, asked: dict[int, tuple[int, ...]], notes: Notes) -> None:
     """Check the rows of a part: no prompt and no seed left out, none chosen by hand, and each image as it is named."""
     name, store = f"samples/{made.samples.digest}/{part}.parquet", audit.store
     rows = store.read(Sample, made.samples, part)
-    seeds, seed = audit.plan.generate.seeds, audit.plan.prompts.seed
-    wanted = [[p.number, k, generate.seed_of(p, k, seed)] for p in prompts for k in range(seeds)]
+    wanted = [[number, k, seed] for number, seeds in asked.items() for k, seed in enumerate(seeds)]
     notes.compare(f"{name}: prompt, index and seed", wanted, [[row.prompt, row.index, row.seed] for row in rows])
     small = bool(rows) and rows[0].width * rows[0].height <= generate.SMALL
     kept = store.array(made.samples, part, generate.PIXELS) if small else None

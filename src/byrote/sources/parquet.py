@@ -3,7 +3,7 @@
 Row groups are decoded a few rows at a time, so that a huge one costs its time but not its size in memory.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, islice
 from typing import Any
 
@@ -98,6 +98,31 @@ def keyed(place: str) -> Mapping[str, tuple[str, ...]]:
             for row, said in enumerate(batch_captions(batch, names)):
                 found.setdefault(str(keys[row].as_py()), said.texts)
     return found
+
+
+def plain_columns(place: str, known: Sequence[str]) -> list[str]:
+    """Return the columns of texts or whole numbers whose names, in small letters, are known. Raises OSError."""
+    with reading():
+        schema = _opened(place).schema_arrow
+    return [one.name for one in schema if one.name.lower() in known and _is_plain(one.type)]
+
+
+def fields(place: str, names: Sequence[str]) -> Iterator[Mapping[str, object]]:
+    """Yield plain columns of each row; a text of more than `texts.MAX_TEXT` characters is cut. Raises OSError."""
+    with reading():
+        for batch in _batches(place, list(names)):
+            columns = [batch.column(name) for name in names]
+            for row in range(batch.num_rows):
+                yield {name: _cut(column[row].as_py()) for name, column in zip(names, columns, strict=True)}
+
+
+def _is_plain(kind: Any) -> bool:
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return bool(text or pa.types.is_integer(kind))
+
+
+def _cut(value: object) -> object:
+    return value[: texts.MAX_TEXT] if isinstance(value, str) else value
 
 
 def _captions(place: str, names: list[str]) -> Iterator[texts.Said]:

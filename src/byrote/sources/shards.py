@@ -11,9 +11,10 @@ how much memory an extended header needs.
 
 import re
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from io import BytesIO
 from typing import BinaryIO
 
 from byrote.errors import CorpusError
@@ -143,6 +144,49 @@ class Shards:
 
     def _note(self, where: str, reason: str) -> None:
         self.notes.append(Note(shown(where), reason))
+
+
+class Members:
+    """The members of one tar file as files (see `tree.Files`), for whoever reads more of it than pictures."""
+
+    kind = "tar file"
+
+    def __init__(self, place: str) -> None:
+        self.place = files.canonical(place)
+        self._stream: BinaryIO | None = None
+        self._members: dict[str, _Member] = {}
+
+    def walk(self, note: Callable[[str, str], None]) -> set[str]:
+        """Return the names of all members that are no folders; of several with one name the first counts."""
+        shard = _Shard()
+        self._members = {}
+        try:
+            self._stream = files.opened(self.place)
+            for name, member in _members(self._stream, files.measured(self.place)[0], shard):
+                self._members.setdefault(name.removeprefix("./"), member)
+        except OSError as error:
+            raise CorpusError(f"tar file {self.place!r} cannot be read: {error}") from error
+        if shard.trouble:
+            note("", shard.trouble)
+        return set(self._members)
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a member. Raises OSError."""
+        return BytesIO(self.read(name, MAX_FILE))
+
+    def read(self, name: str, most: int) -> bytes:
+        """Return a member's bytes. Raises OSError where they are more than `most`."""
+        if self._stream is None or name not in self._members:
+            raise FileNotFoundError("no such member")
+        return _bytes(self._stream, self._members[name], most)
+
+    def measured(self, name: str) -> tuple[int, int]:
+        """Return the size that the header tells."""
+        return (self._members[name].size, 0) if name in self._members else (-1, 0)
+
+    def named(self, where: str) -> str:
+        """Return the name as it is."""
+        return where
 
 
 @lru_cache(maxsize=4)

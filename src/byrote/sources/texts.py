@@ -11,7 +11,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from byrote.errors import CorpusError
@@ -38,11 +38,12 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of a metadata file or of a list: the file that it names, and its captions."""
+    """A line of a metadata file or of a list: the file that it names, its captions, and all its fields."""
 
     number: int
     file_name: str
     said: Said
+    fields: Mapping[str, object] = field(default_factory=dict)
 
 
 Parse = Callable[[bytes], Said]
@@ -169,4 +170,4 @@ def _row(fields: Mapping[str, object], number: int, at: str, names: Sequence[str
     name = next((value for value in map(fields.get, names) if isinstance(value, str) and value.strip()), None)
     if name is None:
         raise CorpusError(f"{at} has no {names[0]!r}")
-    return Row(number, whole(name), of_row(fields))
+    return Row(number, whole(name), of_row(fields), fields)

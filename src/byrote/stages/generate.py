@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from byrote import images, models
 from byrote.domain import RGB, Prompt, Sample
 from byrote.engine import Part
+from byrote.errors import PlanError
 from byrote.hashlist import HashList
 from byrote.kernels.distance import block_means
 from byrote.models import KeepsAnswers, Model, Options, Request, held
@@ -141,6 +142,7 @@ class Generate:
         asked = [(prompt, k, seed) for prompt, seeds in payload for k, seed in enumerate(seeds)]
         requests = [Request(p.text, seed) for p, _, seed in asked]
         made = self._ask(part, requests)
+        _check_tiles(made[0], self.plan.cliques.tiles)
         model, listed = model_of(self.plan), hash_list(self.plan)
         keeps = model if isinstance(model, KeepsAnswers) else None
         refused = sum(keeps.refused(requests)) if keeps else 0
@@ -199,6 +201,16 @@ def halved(store: Store, made: Recipe) -> dict[str, int]:
         if line.get("recipe") == made.digest and line["event"] == "halved":
             found[line["part"]] = line["to"]
     return found
+
+
+def _check_tiles(image: RGB, tiles: int) -> None:
+    """Refuse a size that the tiles do not divide, where the model alone knew of it. Raises PlanError."""
+    height, width = image.shape[:2]
+    if height % tiles or width % tiles:
+        raise PlanError(
+            f"[cliques] tiles = {tiles} must divide the size of the samples, {width}x{height}: set other tiles, or "
+            "[generate] width and height (for a recording ?size=)"
+        )
 
 
 def blocks_of(height: int, width: int, tiles: int) -> int:

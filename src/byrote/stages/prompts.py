@@ -2,14 +2,15 @@
 
 import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from byrote.corpus import Corpus
-from byrote.domain import Group, Picture, Prompt, Side, Stratum
+from byrote.domain import SIDES, Group, Picture, Prompt, Side, Stratum
 from byrote.engine import Part
+from byrote.errors import PlanError
 from byrote.plan import LadderPlan, PromptsPlan
 from byrote.rungs import Rung
 from byrote.stages import Desk, Failed
@@ -22,7 +23,8 @@ class Wanted:
     """Everything that decides who is asked, and how.
 
     `claims` are digests of pictures that somebody named before sampling, `canaries` those that a coin placed: both are
-    asked in any case. `users` are ordinary users' prompts, `texts` rewordings by (caption, rung).
+    asked in any case. `users` are ordinary users' prompts, `texts` rewordings by (caption, rung). `held` is for a model
+    that can be asked only for what it holds: for how many prompts of each text its samples suffice.
     """
 
     plan: PromptsPlan
@@ -33,6 +35,7 @@ class Wanted:
     users: tuple[str, ...] = ()
     texts: Texts = field(default_factory=dict)
     texts_file: Path = Path("texts.csv")
+    held: Mapping[str | None, int] | None = None
 
     @property
     def climbs(self) -> bool:
@@ -56,6 +59,8 @@ def recipe(groups: Recipe, wanted: Wanted) -> Recipe:
         more["ladder"] = {"rungs": list(wanted.ladder.rungs), "none": wanted.ladder.none, "texts": _digest(told)}
     if wanted.claims or wanted.canaries:
         more["named"] = {"claims": sorted(wanted.claims), "canaries": _digest(sorted(wanted.canaries))}
+    if wanted.held is not None:
+        more["held"] = _digest(sorted([text is None, text or "", count] for text, count in wanted.held.items()))
     about = {"groups": groups.digest, "plan": asdict(wanted.plan), "takes_text": wanted.takes_text}
     return Recipe.of("prompts", about | more)
 
@@ -90,22 +95,36 @@ def draw(groups: Iterable[Group], pictures: Iterable[Picture], wanted: Wanted) -
 
     Only groups with a caption can be asked. For a model that takes no text there is nobody to ask: as many prompts
     without text are returned as the plan has prompts, and they stand for no group. Captions come first, then the other
-    rungs of the ladder. Raises PlanError where the plan's own texts leave somebody out.
+    rungs of the ladder. Raises PlanError where the plan's own texts leave somebody out, or a model that holds samples.
     """
     plan = wanted.plan
     if not wanted.takes_text:
         count = plan.top + plan.random + plan.controls
+        count = count if wanted.held is None else min(count, wanted.held.get(None, 0))
         return [_free(k, "none", None) for k in range(count)]
     asked = [_prompt(k, stratum, c, wanted) for k, (stratum, c) in enumerate(_chosen(groups, pictures, wanted))]
     if not asked:
         return []
     check_texts(wanted.texts_file, [prompt.text or "" for prompt in asked], wanted.texts)
-    return asked + _other_rungs(asked, wanted)
+    rows = asked + _other_rungs(asked, wanted)
+    if wanted.held is not None:
+        check_held(rows, wanted.held)
+    return rows
+
+
+def askable(groups: Iterable[Group], pictures: Iterable[Picture], wanted: Wanted) -> dict[Side, tuple[int, int]]:
+    """Count the groups of each side that can be asked, of those that have a caption."""
+    groups, pictures = list(groups), list(pictures)
+    able = Counter(c.side for c in _candidates(groups, pictures, wanted.held))
+    every = Counter(c.side for c in _candidates(groups, pictures, None))
+    return {side: (able[side], every[side]) for side in SIDES}
 
 
 def _chosen(groups: Iterable[Group], pictures: Iterable[Picture], wanted: Wanted) -> list[tuple[Stratum, _Candidate]]:
-    plan, candidates = wanted.plan, _candidates(groups, pictures)
+    plan, candidates = wanted.plan, _candidates(groups, pictures, wanted.held)
     named = [c for c in candidates if _holds(c, wanted.canaries)]
+    if wanted.held is not None:
+        _check_canaries(named, wanted.canaries)
     rest = _without(candidates, named)
     ours = sorted((c for c in rest if c.side == "picture"), key=lambda c: (-c.copies, _dice(plan.seed, "top", c.group)))
     theirs = [c for c in rest if c.side == "control"]
@@ -138,7 +157,34 @@ def _free(number: int, rung: Rung, text: str | None) -> Prompt:
     return Prompt(number, "", "", "picture", "free", 0, rung, text)
 
 
-def _candidates(groups: Iterable[Group], pictures: Iterable[Picture]) -> list[_Candidate]:
+def check_held(rows: Sequence[Prompt], held: Mapping[str | None, int]) -> None:
+    """Refuse a rung that a model that holds samples can climb for some and not for others. Raises PlanError."""
+    for rung in dict.fromkeys(row.rung for row in rows if row.rung != "caption"):
+        texts = [row.text for row in rows if row.rung == rung]
+        wanted = {text: texts.count(text) if text is None else 1 for text in texts}
+        missing = [text for text, count in wanted.items() if held.get(text, 0) < count]
+        if missing:
+            raise PlanError(
+                f"[ladder] rung {rung!r}: the model holds too few samples of {len(missing):,} of {len(wanted):,} "
+                f"texts, {missing[0]!r} first; all must be asked alike: record them, or leave out the rung"
+            )
+
+
+def _check_canaries(able: Sequence[_Candidate], canaries: frozenset[str]) -> None:
+    """Refuse to ask for some canaries and not for others: their coins decide which are nearer by chance alone."""
+    there = {digest for c in able for digest, _ in c.members}
+    missing = len(canaries - there)
+    if canaries and missing:
+        raise PlanError(
+            f"[canaries] file: the model holds too few samples of {missing:,} of {len(canaries):,} canaries' captions: "
+            "all must be asked alike, published or not; record them, or leave canaries out"
+        )
+
+
+def _candidates(
+    groups: Iterable[Group], pictures: Iterable[Picture], held: Mapping[str | None, int] | None
+) -> list[_Candidate]:
+    """Return the groups that have a caption, each with its members and captions that the model can be asked for."""
     captions: dict[tuple[Side, str], list[str]] = defaultdict(list)
     for picture in pictures:
         captions[picture.side, picture.digest] += picture.captions
@@ -146,7 +192,8 @@ def _candidates(groups: Iterable[Group], pictures: Iterable[Picture]) -> list[_C
     for row in groups:
         if not row.set_aside:
             said = captions[row.side, row.digest]
-            members[row.group, row.side, row.copies] += [(row.digest, caption) for caption in said]
+            able = said if held is None else [caption for caption in said if held.get(caption)]
+            members[row.group, row.side, row.copies] += [(row.digest, caption) for caption in able]
     return [_Candidate(*key, tuple(sorted(said))) for key, said in sorted(members.items()) if said]
 
 
