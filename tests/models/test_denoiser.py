@@ -109,10 +109,12 @@ SAMPLED = {
     "eps with labels, learnt variance": (architectures.class_labels, {}, ["1", "goldfish", "7"]),
     "eps, guidance as an input": (architectures.distilled, {"sampler": "ddim"}, PROMPTS),
     "eps, learnt variance, masks": (architectures.pixart, {"sampler": "euler"} | HIGH, PROMPTS),
+    "eps, the first stage of a cascade": (architectures.deepfloyd, {"sampler": "ddim"}, PROMPTS),
     "flow": (architectures.stable_diffusion_3, SMALL, PROMPTS),
     "flow, packed, guidance as an input": (architectures.flux, HIGH, PROMPTS),
 }
-CLIPPED = ("eps without text, in pixels", "eps without text, in latents")  # their samplers clip x0
+# their samplers clip x0
+CLIPPED = ("eps without text, in pixels", "eps without text, in latents", "eps, the first stage of a cascade")
 
 # of the kind of another one, as far as the contract goes
 ALIKE = ("eps, not guided", "eps by Euler, another size", "v by Euler", "x0", "eps, guidance as an input")
@@ -137,10 +139,14 @@ def test_a_denoiser_keeps_the_contract(name, made):
     check_denoiser(denoiser, images_of(denoiser), mixed)
 
 
-def test_the_first_stage_of_a_cascade_keeps_the_contract_in_pixels(tmp_path):
-    denoiser = looked_into(architectures.deepfloyd(tmp_path))
-    assert denoiser.shape == (3, 16, 16)
+def test_a_decoder_after_a_prior_draws_what_the_pipeline_draws_of_seed_0(tmp_path):
+    """Its condition is an image that the prior dreams up for the prompt, with the seed of the sample: here always 0."""
+    model = model_of(architectures.kandinsky_whole(tmp_path), sampler="ddim", width=64, height=64)
+    denoiser = model.white_box()
     check_denoiser(denoiser, images_of(denoiser), PROMPTS)
+    assert denoiser.text(PROMPTS) is None
+    own, drawn = sampled(denoiser, PROMPTS[:1], clip=True), model.generate([Request(PROMPTS[0], 0)])
+    assert int(np.abs(own[0].astype(int) - drawn[0]).max()) <= 2
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
