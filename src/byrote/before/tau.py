@@ -111,11 +111,11 @@ def _second_draw(
     audit: Audit, opened: Source, listed: Iterable[Listed], size: tuple[int, int]
 ) -> tuple[list[RGB], int]:
     """Read the pictures, each once, at the size of the samples; leave out what resembles anything of the corpus."""
-    book, near = Neighbours(audit.corpus), audit.plan.corpus.near
+    book = Neighbours(audit.corpus, audit.plan.corpus)
     kept: dict[str, RGB] = {}
     left_out = 0
     for image in _images(opened, listed):
-        if image is None or images.digest(image) in kept or book.nearest(image)[0] <= near:
+        if image is None or images.digest(image) in kept or book.holds(image):
             left_out += 1
         else:
             kept[images.digest(image)] = images.fit(image, *size)

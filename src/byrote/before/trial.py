@@ -47,6 +47,7 @@ def _requests(model: Model, count: int) -> list[Request]:
     """Ask for nobody, or, of a model that holds samples, for those of its first prompt."""
     holds = held(model)
     if holds is None:
-        return [Request(PROMPT if model.takes_text else None, SEED + k) for k in range(count)]
+        prompt = PROMPT if model.takes_text and not getattr(model, "takes_labels", False) else None
+        return [Request(prompt, SEED + k) for k in range(count)]
     prompt, seeds = next(iter(holds.items()))
     return [Request(prompt, seeds[k % len(seeds)]) for k in range(count)]
