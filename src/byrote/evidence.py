@@ -215,7 +215,8 @@ def _rates(audit: Audit, rows: Sequence[Finding]) -> list[Rate]:
     found += shares(audit.prompts, audit.hits, seeds, audit.plan.prompts.seed)
     found += rung_rates(audit.prompts, audit.hits, seeds)
     sure = _calibrated(audit, rows)
-    about = {"asked": _asked(audit), "unasked": "all groups of the corpus that were not asked for"}
+    rest = " that were not asked for" if audit.model.takes_text else ""
+    about = {"asked": _asked(audit), "unasked": f"all groups of the corpus{rest}"}
     about |= {"canary": "the canaries that a coin published", "prompts": "the users' prompts of the plan"}
     about |= {"samples asked": "samples asked for with no text"}
 
@@ -273,7 +274,7 @@ def _skipped(audit: Audit) -> Iterator[report.Skipped]:
     if no:
         yield report.Skipped("samples", "the model's server refused to draw them: noise stands in their place", no)
     silent = sum(not picture.captions for picture in corpus.pictures)
-    if silent:
+    if silent and audit.model.takes_text:
         yield report.Skipped("pictures without a caption", "tested, but not asked for", silent)
     for side, what in (("picture", "groups of pictures"), ("control", "groups of controls")):
         aside = sum(row.set_aside for row in _one_a_group(audit, side))

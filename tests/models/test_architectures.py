@@ -339,8 +339,16 @@ def test_a_class_is_named_or_numbered_and_a_wrong_one_is_told(opened):
     ):
         with pytest.raises(ModelError, match=words):
             model.generate([Request(prompt, 1)])
+    assert model.takes_labels
+
+
+def test_without_a_class_for_no_label_the_seed_draws_one(opened):
+    model = opened("{consistency-of-classes}")
+    drawn = str(np.random.default_rng(5).integers(10))
+    unasked, named = model.generate([Request(None, 5), Request(drawn, 5)])
+    assert np.array_equal(unasked, named)
     with pytest.raises(ModelError, match="0 to 9"):
-        opened("{consistency-of-classes}").generate([Request(None, 1)])
+        model.generate([Request("10", 1)])
 
 
 @pytest.mark.parametrize(

@@ -58,9 +58,9 @@ class Diffusers:
     on one machine; half precision widens it. A model of the hub is fetched when it is opened. Steps, guidance and
     sampler of the plan are those of the stage that draws: a prior and an upscaler keep their own. An inpainting
     pipeline fills a mask over the whole of a grey picture. Captions are given as they are, without the cleaning that
-    some pipelines do. `left_out` names the parts of the folder that are not loaded: safety checkers and watermarkers,
-    what they need, and what a second folder has twice. Raises ModelError, in the constructor for anything missing from
-    the folder.
+    some pipelines do. With `takes_labels` a prompt is a class: its name or its number. `left_out` names the parts of
+    the folder that are not loaded: safety checkers and watermarkers, what they need, and what a second folder has
+    twice. Raises ModelError, in the constructor for anything missing from the folder.
     """
 
     how = How(
@@ -81,7 +81,8 @@ class Diffusers:
         self._family = family_of(place, self.name)
         self._joined = self._second(relative_to)
         self._labels = None if self._family.takes == TEXT else labels_of(self._folder)
-        self.takes_text = self._family.takes != NOTHING or self._labels is not None
+        self.takes_labels = self._labels is not None
+        self.takes_text = self._family.takes != NOTHING or self.takes_labels
         self.left_out: tuple[str, ...] = (*self._folder.skipped, *(self._joined.skipped if self._joined else ()))
         self.tolerance = TOLERANCES[options.dtype]
         self._over = additions.opened(options.lora, options.embeddings, relative_to)
@@ -140,7 +141,7 @@ class Diffusers:
             return [image for batch in batches for image in _pixels(_through(vae, device, np.stack(batch), decoding))]
 
     def white_box(self) -> Denoiser | None:
-        """Return its denoiser, None for a consistency model. Raises ModelError where it cannot be called from outside."""
+        """Return its denoiser, None for a consistency model. Raises ModelError where it cannot be called alone."""
         from byrote.models.whitebox import DiffusersDenoiser, denoising
 
         def draw(requests: Sequence[Request], options: Options) -> None:
@@ -159,7 +160,7 @@ class Diffusers:
 
         return Batch(
             texts=[_encodable(request.prompt or "") for request in requests],
-            labels=[self._labels.number(request.prompt) for request in requests] if self._labels else None,
+            labels=self._numbers(requests),
             generators=[torch.Generator().manual_seed(request.seed) for request in requests],
             given=self._given() | self._negative(len(requests)),
             steps=self._steps,
@@ -167,6 +168,11 @@ class Diffusers:
             joined=self._upscaler,
             joined_given=self._steps_of_second("num_inference_steps"),
         )
+
+    def _numbers(self, requests: Sequence[Request]) -> list[int] | None:
+        if self._labels is None:
+            return None
+        return [self._labels.number(request.prompt, request.seed) for request in requests]
 
     def _given(self) -> dict[str, Any]:
         """Return the arguments of the pipeline's call that are not left to itself."""

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from byrote.errors import ModelError, did_you_mean
 from byrote.models.folders import Folder, read_json
 
@@ -14,10 +16,13 @@ class Labels(NamedTuple):
     classes: int
     none: int | None
 
-    def number(self, prompt: str | None) -> int:
-        """Return the class that a prompt names. Raises ModelError."""
-        if not prompt and self.none is not None:
-            return self.none
+    def number(self, prompt: str | None, seed: int) -> int:
+        """Return the class that a prompt names; without one that of no label, else one drawn by the seed.
+
+        Raises ModelError for a name that no class has.
+        """
+        if not prompt:
+            return int(np.random.default_rng(seed).integers(self.classes)) if self.none is None else self.none
         name = (prompt or "").strip()
         if name in self.names:
             return self.names[name]

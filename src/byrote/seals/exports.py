@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from byrote.errors import StoreError, Weak
-from byrote.gate import judge
+from byrote.gate import judge, main_test
 from byrote.seals.statement import REPORT, read_report
 
 Json = dict[str, Any]
@@ -98,7 +98,7 @@ def junit(told: Json) -> str:
 
 def _cases(told: Json) -> list[tuple[str, str | None]]:
     """Return each case with the reason that it failed for, or None."""
-    n, m = _certified(told), told["tests"]["asked"]["m"] if told["tests"]["asked"] else 0
+    n, (how, test) = _certified(told), main_test(told)
     controls, fdr = told["controls"], told["plan"]["certify"]["fdr"]
     sealed = told["sealed"] is not None and told["sealed"]["before_sampling"]
     too_many = controls["n"] and controls["certified"] > fdr * controls["n"]
@@ -107,7 +107,7 @@ def _cases(told: Json) -> list[tuple[str, str | None]]:
         ("sealed before sampling", None if sealed else "the plan was not sealed before the first sample"),
         ("calibrated", None if told["calibrated"] else "no controls, or changed after sampling"),
         ("strong enough", _weak(told)),
-        ("no picture certified as reproduced", f"{n} of {m} asked pictures are certified" if n else None),
+        ("no picture certified as reproduced", f"{n} of {test['m']} pictures {how} are certified" if n else None),
         (
             "controls pass",
             f"{controls['certified']} of {controls['n']} controls would be certified" if too_many else None,

@@ -121,7 +121,8 @@ class Certified:
     """Every tested group of both sides, nearest first, with the tests of all families.
 
     `controls_certified` counts, of all `controls_n`, those that would be certified were each in turn one more
-    picture. `at_all` speaks of the asked family without claimed groups, `balance` of its covariates. `twin_leans` is
+    picture. `at_all` speaks of the asked family without claimed groups, or
+    where nobody was asked of the unasked one, and `balance` of its covariates. `twin_leans` is
     `twin_leans(tested)`.
     """
 
@@ -176,13 +177,14 @@ def certify(
     parts = [_family([t for t in tested if t.family == family], rule) for family in FAMILIES]
     findings = [finding for part in parts for finding in part.findings]
     asked = [t for t in tested if t.family == "asked" and not t.claimed]
+    spoken = asked or [t for t in tested if t.family == "unasked"]
     return Certified(
         findings=sorted(findings, key=lambda finding: (_t(finding), finding.group)),
         tests=dict(zip(FAMILIES, (part.test for part in parts), strict=True)),
         controls_n=sum(part.test.n_controls for part in parts),
         controls_certified=sum(part.controls_certified for part in parts),
-        at_all=at_all(asked, rule.closest),
-        balance=_balance(asked, rule.matched),
+        at_all=at_all(spoken, rule.closest),
+        balance=_balance(spoken, rule.matched),
         twin_leans=leaning,
     )
 
@@ -221,8 +223,8 @@ def twin_leans(tested: Sequence[Tested], closest: float) -> float | None:
 def rates(findings: Sequence[Finding], *, fdr: float, closest: float) -> list[Rate]:
     """Return the shares of groups certified and within `closest`, with exact intervals and control twins.
 
-    Asked groups per tier of copies ("1", "2-3", ... "64+") and together (tier null), unasked groups together; tiers
-    without groups are left out. The twin of "within tau" is the family's controls within `closest`, that of "certified"
+    Asked groups per tier of copies ("1", "2-3", ... "64+") and together (tier null), unasked groups together, or like
+    asked ones where nobody was asked; tiers without groups are left out. The twin of "within tau" is the family's controls within `closest`, that of "certified"
     its controls that would be certified were each one more picture; null without controls. The interval speaks of the
     captions that were drawn, so groups that were asked only because somebody named them are in none: of a tier whose
     captions were chosen (the most copied) it says nothing about the others.
@@ -354,16 +356,17 @@ def _finding(tested: Tested, rule: _Rule) -> Finding:
 def _rates(family: Family, findings: Sequence[Finding], fdr: float, closest: float) -> Iterator[Rate]:
     pictures, controls = ([f for f in findings if f.family == family and f.side == side] for side in SIDES)
     t, null = (np.array([counted(f, closest) for f in side], np.float64) for side in (pictures, controls))
+    tiered = family == "asked" or (family == "unasked" and all(f.family != "asked" for f in findings))
     added = stats.certified_if_added(t, null, alpha=fdr, closest=closest)
-    for tier, of_tier in _tiers(family, [f for f in pictures if not f.claimed]):
+    for tier, of_tier in _tiers([f for f in pictures if not f.claimed], tiered=tiered):
         certified = [f.certified for f in of_tier]
         yield _rate(f"{family} groups certified", tier, certified, [bool(c) for c in added])
         within = [counted(f, closest) <= closest for f in of_tier]
         yield _rate(f"{family} groups within tau", tier, within, [bool(c) for c in null <= closest])
 
 
-def _tiers(family: Family, pictures: Sequence[Finding]) -> Iterator[tuple[str | None, list[Finding]]]:
-    for least, most in TIERS if family == "asked" else ():
+def _tiers(pictures: Sequence[Finding], *, tiered: bool) -> Iterator[tuple[str | None, list[Finding]]]:
+    for least, most in TIERS if tiered else ():
         of_tier = [f for f in pictures if least <= f.copies <= most]
         if of_tier:
             yield _tier_name(least, most), of_tier

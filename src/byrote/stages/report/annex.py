@@ -55,10 +55,12 @@ EDPB, CODE = "EDPB Opinion 28/2024", "GPAI Code of Practice, copyright chapter, 
 
 
 def _extraction(e: Evidence) -> Answer:
-    figures = [*(_rates(e, "asked groups certified") if e.calibrated else []), *_rates(e, "asked groups within tau")]
+    certified = _rates(e, f"{e.family} groups certified") if e.calibrated else []
+    figures = [*certified, *_rates(e, f"{e.family} groups within tau")]
     if e.at_all is not None and e.at_all.p_pooled is not None and e.calibrated:
         figures.append(f"does it copy at all: exact permutation p {e.at_all.p_pooled:.2g}")
-    tested = f"by asking for captions of the training set{_unsure(e)}" if figures else "not tested"
+    how = "by searching all samples for all pictures" if e.searched else "by asking for captions of the training set"
+    tested = f"{how}{_unsure(e)}" if figures else "not tested"
     return Answer(
         EDPB,
         "direct or probabilistic extraction of training data: is its likelihood insignificant?",
@@ -107,7 +109,7 @@ def _safeguards(e: Evidence) -> Answer:
 
 
 def _reproduction(e: Evidence) -> Answer:
-    figures = tuple(_rates(e, "groups that their own prompt"))
+    figures = tuple(_rates(e, "samples asked for" if e.searched else "groups that their own prompt"))
     tested = f"near-identical reproduction of whole pictures{_unsure(e)}" if figures else "not tested"
     return Answer(
         CODE,

@@ -215,6 +215,17 @@ class Evidence:
     canaries: Mapping[str, Any] | None = None
     review: Mapping[str, Any] | None = None
 
+    @property
+    def searched(self) -> bool:
+        """Tell whether nobody was asked for, so that all pictures were searched for among all samples."""
+        asked, unasked = (self.tests[family].m if family in self.tests else 0 for family in ("asked", "unasked"))
+        return not asked and unasked > 0
+
+    @property
+    def family(self) -> Family:
+        """Return the family that the answer is about."""
+        return "unasked" if self.searched else "asked"
+
     def certified(self, family: Family) -> int:
         """Count the certified findings of a family."""
         return sum(shown.finding.certified for shown in self.findings if shown.finding.family == family)

@@ -39,6 +39,7 @@ RUNG_NAMES: dict[Rung, str] = {
     "adversarial": "by a contrived prompt",
 }
 FAMILY_NAMES = {"asked": "asked by their own caption", "unasked": "not asked", "canary": "canaries"}
+SEARCHED = "searched for among all samples"
 
 
 SMALL = 192
@@ -64,7 +65,8 @@ def as_html(evidence: Evidence, *, reveal: bool) -> str:
         left_out=len(evidence.findings) - len(shown),
         controls=[_card(evidence, one, place, reveal) for place, one in beside],
         families=[(family, evidence.tests[family]) for family in FAMILIES if _held(evidence, family)],
-        family_names=FAMILY_NAMES,
+        family_names=FAMILY_NAMES | ({"unasked": SEARCHED} if evidence.searched else {}),
+        made=evidence.cost.samples // (2 if evidence.twin else 1),
         rates=by_name(evidence.rates),
         curves=curves(evidence),
         plan=_toml(evidence.plan),
@@ -78,7 +80,10 @@ def as_html(evidence: Evidence, *, reveal: bool) -> str:
 
 
 def _held(e: Evidence, family: Family) -> bool:
-    return family in e.tests and (family != "canary" or e.tests[family].m > 0)
+    """Tell whether a family has anything to show: that which the answer is about always, others if they hold anyone."""
+    if family not in e.tests or family == _main(e)[0]:
+        return family in e.tests
+    return e.tests[family].m > 0 or (family == "unasked" and e.tests[family].n_controls > 0)
 
 
 def _gallery(findings: Sequence[Shown]) -> list[tuple[int, Shown]]:
@@ -115,8 +120,7 @@ def _uncalibrated(e: Evidence) -> str:
 
 def _main(e: Evidence) -> tuple[Family, int]:
     """Return the family that the answer is about, and its size: a model without text has nobody asked for."""
-    asked, unasked = (e.tests[family].m if family in e.tests else 0 for family in ("asked", "unasked"))
-    return ("asked", asked) if asked or not unasked else ("unasked", unasked)
+    return e.family, e.tests[e.family].m if e.family in e.tests else 0
 
 
 def _bound(e: Evidence) -> str:
@@ -230,7 +234,7 @@ def _card(e: Evidence, shown: Shown, place: int, reveal: bool) -> Card:
         caption=_private(shown.caption, "no caption", reveal),
         prompt=_private(shown.prompt, "no text", reveal),
         where=_private(_places(shown.where), "unknown", reveal),
-        family="its own caption was not asked" if f.family == "unasked" else "its own caption was asked",
+        family=_how(e, f),
         facts=_facts(f, e.tau),
         way=_way(f),
         seed=next((_seed(seed) for seed, digest in shown.samples if digest == f.sample), "\u2014"),
@@ -238,6 +242,12 @@ def _card(e: Evidence, shown: Shown, place: int, reveal: bool) -> Card:
         picture_digest=words.short(f.digest),
         sample_digest=words.short(f.sample) if f.sample else "\u2014",
     )
+
+
+def _how(e: Evidence, f: Finding) -> str:
+    if e.searched:
+        return SEARCHED
+    return "its own caption was not asked" if f.family == "unasked" else "its own caption was asked"
 
 
 def _seed(seed: int | None) -> str:

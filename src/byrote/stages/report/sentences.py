@@ -20,11 +20,12 @@ def sentences(e: Evidence) -> list[str]:
 
 
 def _certified(e: Evidence) -> Iterator[str]:
+    how = "searched for among all samples" if e.searched else "asked for by their caption"
     for rate in e.rates:
-        if rate.name == "asked groups certified" and rate.tier is None and e.calibrated:
+        if rate.name == f"{e.family} groups certified" and rate.tier is None and e.calibrated:
             false = f"; on average at most {percent(e.fdr)} of a list like this one are false" if rate.k else ""
             yield (
-                f"{_of(rate)} groups of pictures that were asked for by their caption are certified as reproduced "
+                f"{_of(rate)} groups of pictures that were {how} are certified as reproduced "
                 f"({_ends(rate)}{_whom(rate)}){false}{_tries(e)}."
             )
             yield (
@@ -38,7 +39,7 @@ def _at_all(e: Evidence) -> Iterator[str]:
     if a is None or a.p_value is None or not e.calibrated:
         return
     yield (
-        f"Of the groups asked for by their caption, {_share(a.pictures_within, a.pictures)} of pictures and "
+        f"Of the groups {'searched for' if e.searched else 'asked for by their caption'}, {_share(a.pictures_within, a.pictures)} of pictures and "
         f"{_share(a.controls_within, a.controls)} of controls came within \u03c4; were their labels exchangeable, so "
         f"many pictures would come with probability {_small(a.p_pooled)} (exact; {_small(a.p_value)} within strata of "
         f"equal copies, where {count(a.comparable, 'picture')} {'has' if a.comparable == 1 else 'have'} a control with "
