@@ -41,7 +41,7 @@ def gather(audit: Audit) -> report.Evidence:
     show = _Show(audit, [*findings, *controls])
     rule, trips = audit.plan.certify, _round_trips(audit)
     return report.Evidence(
-        model=report.ModelFacts(audit.plan.model.uri, audit.model.name, audit.model.digest),
+        model=_model(audit),
         corpus=_corpus(audit),
         plan=audit.plan.as_dict(),
         tests=certified.tests,
@@ -355,6 +355,12 @@ def _warnings(audit: Audit, trips: report.RoundTrips | None) -> list[str]:
     if not audit.model.takes_text:
         warnings.append("The model takes no text: nobody was asked for, and all pictures were searched for.")
     return [*warnings, *getattr(audit.model, "warnings", ())]
+
+
+def _model(audit: Audit) -> report.ModelFacts:
+    told, model = audit.plan.model, audit.model
+    left_out = tuple(getattr(model, "left_out", ()))
+    return report.ModelFacts(told.uri, model.name, model.digest, left_out, (*told.lora, *told.embeddings))
 
 
 def _drawn(audit: Audit, pictures: Iterable[Finding]) -> Rate | None:

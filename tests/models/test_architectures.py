@@ -210,6 +210,13 @@ def test_alone_is_as_in_a_batch_with_other_samplers(opened, uri, samplers):
         assert max(map(levels, together, alone)) <= model.tolerance, sampler
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_flow_is_drawn_in_half_precision(opened, dtype):
+    plain, half = (opened("{stable-diffusion-3}", steps=2, dtype=each) for each in ("float32", dtype))
+    (expected,), (made,) = (model.generate(asked("a")) for model in (plain, half))
+    assert levels(expected, made) <= half.tolerance
+
+
 def fitting_kind(model: Diffusers, sampler: str) -> str:
     flows = model._own.startswith("FlowMatch")
     return (FLOW_SAMPLERS if flows else SAMPLERS)[sampler].kind

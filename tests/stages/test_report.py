@@ -147,7 +147,7 @@ SEAL = {"digest": str, "when": str, "before_sampling": bool, "seed": int, "close
 SCHEMA = {
     "schema_version": int,
     "calibrated": bool,
-    "model": {"uri": str, "digest": str},
+    "model": {"uri": str, "digest": str, "left_out": [str]},
     "corpus": {
         "digest": str,
         "pictures": int,

@@ -63,7 +63,7 @@ class Onnx:
         self._classes = _classes(path, self._label, self._labels, gan.classes(path, given, relative_to))
         self._ask = gan.Ask(path, gan.latents(path, given, _size(path, self._latent, given)), self._classes)
         self._layout, self._span = gan.layout(path, given), gan.span(path, given)
-        self.takes_text = self._classes is not None
+        self.takes_text = self.takes_labels = self._classes is not None
 
     @property
     def digest(self) -> str:

@@ -74,7 +74,7 @@ class StyleGan:
         self._classes = gan.classes(path, self._given, relative_to)
         self._psi = _psi(path, self._given)
         self._noise = gan.choice(path, self._given, "noise", ("const", "none"), "const")
-        self.takes_text = self._classes is not None
+        self.takes_text = self.takes_labels = self._classes is not None
         self.warnings = (f"{self._file.name} is a pickle: the code in it runs with your rights, which the plan allows",)
 
     @property

@@ -66,7 +66,7 @@ class TorchScript:
         self._ask = gan.Ask(path, gan.latents(path, self._given, shape), self._classes)
         self._labels = gan.choice(path, self._given, "labels", ("index", "onehot"), "index")
         self._layout, self._span = gan.layout(path, self._given), gan.span(path, self._given)
-        self.takes_text = self._classes is not None
+        self.takes_text = self.takes_labels = self._classes is not None
         self.warnings = (
             f"{self._file.name} is TorchScript: the program in it runs with your rights, which the plan allows",
         )

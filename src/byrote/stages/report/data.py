@@ -28,11 +28,16 @@ Look = Callable[[str], RGB | None]
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """The model that was audited."""
+    """The model that was audited.
+
+    `left_out` names what stands around it and was left out, like a safety checker, `over` what was laid over it.
+    """
 
     uri: str
     name: str
     digest: str
+    left_out: tuple[str, ...] = ()
+    over: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +242,7 @@ def as_json(evidence: Evidence) -> Json:
     told = {
         "schema_version": SCHEMA_VERSION,
         "calibrated": e.calibrated,
-        "model": {"uri": e.model.uri, "digest": e.model.digest},
+        "model": {"uri": e.model.uri, "digest": e.model.digest, "left_out": list(e.model.left_out)},
         "corpus": asdict(e.corpus),
         "plan": e.plan,
         "tests": {family: asdict(e.tests[family]) if family in e.tests else None for family in FAMILIES},
