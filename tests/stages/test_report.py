@@ -624,3 +624,16 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     with pytest.raises(StoreError, match=r"cannot write the report") as caught:
         report.write(tmp_path / "report", evidence(1, 0), reveal=False)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_laid_over_a_model_is_not_named_in_a_redacted_report():
+    secret = "LoRAs/jane doe.safetensors@0.8"
+    facts = report.ModelFacts("diffusers:x", "StableDiffusionPipeline", "sha256:0", ("safety_checker",), (secret,))
+    e = replace(
+        evidence(), model=facts, plan={"model": {"lora": [secret], "embeddings": []}, "ladder": {"rungs": ["caption"]}}
+    )
+    told = report.redacted(e, b"key")
+    assert secret in json.dumps(report.as_json(e)["plan"])
+    assert "jane" not in json.dumps(report.as_json(told))
+    assert "jane" not in str(told.model)
+    assert told.plan == {"model": {"lora": ["hidden"], "embeddings": []}, "ladder": {"rungs": ["caption"]}}

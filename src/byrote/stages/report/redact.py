@@ -24,6 +24,7 @@ HIDDEN = "hidden"
 KEY = "redaction.key"
 LENGTH = 32
 URIS = (("model", "uri"), ("twin", "uri"))
+RUNGS = ("ladder", "rungs")
 KEPT = (("model", "dtype"), ("model", "device"), ("generate", "sampler"))
 """Texts of the plan that name nothing but a way to compute. Whatever other text a plan holds is hidden."""
 
@@ -97,7 +98,8 @@ def _shown(shown: Shown, key: bytes) -> Shown:
 
 
 def _model(model: ModelFacts) -> ModelFacts:
-    return replace(model, uri=_uri(model.uri), name=_word(model.name))
+    over = tuple("a file" for _ in model.over)
+    return replace(model, uri=_uri(model.uri), name=_word(model.name), over=over)
 
 
 def _plan(plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,6 +113,8 @@ def _plan(plan: Mapping[str, Any]) -> dict[str, Any]:
 
 def _knob(place: tuple[str, str], value: Any) -> Any:
     """Keep numbers, words that the plan itself knows, and empty texts."""
+    if isinstance(value, list | tuple) and place != RUNGS:
+        return [HIDDEN for _ in value]
     if not isinstance(value, str) or not value:
         return value
     if place in URIS:
