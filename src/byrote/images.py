@@ -335,12 +335,14 @@ def _checked(image: RGB) -> RGB:
 
 
 def _pillow(image: RGB) -> Image.Image:
-    return Image.fromarray(_checked(image))
+    height, width = _checked(image).shape[:2]
+    return Image.frombytes("RGB", (width, height), np.ascontiguousarray(image).data)
 
 
 def _array(image: Image.Image) -> RGB:
     """Copy, because an array over Pillow's own bytes is read-only, which torch warns about."""
-    return np.array(image)
+    flat = np.frombuffer(bytearray(image.tobytes()), np.uint8)
+    return flat.reshape(image.height, image.width, 3)
 
 
 def _saved(image: RGB, format: str, **options: int) -> bytes:

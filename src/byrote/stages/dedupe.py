@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,21 +85,19 @@ def numbered(digests: Sequence[str], pairs: Sequence[Pair]) -> NDArray[np.int64]
 
 def grouped(digests: Sequence[str], labels: Sequence[int], rows: Mapping[tuple[Side, str], int]) -> Sequence[Group]:
     """Name the components, count their copies on each side, and set aside what touches both."""
-    members: dict[int, list[str]] = {}
-    for digest, label in zip(digests, labels, strict=True):
-        members.setdefault(label, []).append(digest)
-    sides: tuple[Literal["picture"], Literal["control"]] = ("picture", "control")
+    label_of = dict(zip(digests, labels, strict=True))
+    named: dict[int, str] = {}
+    for digest, label in label_of.items():
+        named[label] = min(digest, named.get(label, digest))
+    copies: Counter[tuple[int, Side]] = Counter()
+    for (side, digest), n in rows.items():
+        copies[label_of[digest], side] += n
+    both = {label for label, side in copies if side == "control" and (label, "picture") in copies}
     out = []
-    for group in members.values():
-        copies = {side: sum(rows.get((side, digest), 0) for digest in group) for side in sides}
-        both = all(copies.values())
-        out += [
-            Group(min(group), digest, side, copies[side], both)
-            for digest in group
-            for side in sides
-            if (side, digest) in rows
-        ]
-    return sorted(out, key=lambda row: (row.group, row.digest, row.side))
+    for side, digest in rows:
+        label = label_of[digest]
+        out.append(Group(named[label], digest, side, copies[label, side], label in both))
+    return sorted(out, key=attrgetter("group", "digest", "side"))
 
 
 def _rows_of_a_side(corpus: Corpus) -> Counter[tuple[Side, str]]:

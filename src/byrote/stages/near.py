@@ -48,7 +48,7 @@ _ROWS = 2**21  # vectors filed at once
 _STILL = 250_000  # pictures a part that compares thumbnails as they stand
 _PAIRS = 2**15  # of a part
 _CHUNK = 1024
-_BLOCK = 8192
+_BLOCK = 4096
 _HIT = np.dtype(
     [
         ("holder", np.int32),
