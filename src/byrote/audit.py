@@ -267,7 +267,9 @@ class Audit:
     @cached_property
     def apart(self) -> Separation | None:
         """Return how well pictures and controls are told apart without the model."""
-        return likeness.apart(self.corpus, self.prompts, self.plan.prompts.seed)
+        seed = self.plan.prompts.seed
+        prompts = self.prompts if self.model.takes_text else likeness.as_if_asked(self.groups, seed)
+        return likeness.apart(self.corpus, prompts, seed)
 
     @cached_property
     def hits(self) -> Hits:

@@ -50,8 +50,8 @@ class Comparison:
 def compare(first: Path, second: Path) -> Comparison:
     """Compare the shares of asked pictures within tau and certified. Raises Incomplete where an audit is not done."""
     a, b = _done(first), _done(second)
-    paired = _asked_alike(a, b)
     rows = _by_group(a), _by_group(b)
+    paired = _asked_alike(a, b) and rows[0].keys() == rows[1].keys()
     changes = []
     for name in ("within tau", "certified"):
         hits = [_hits(audit, found, name) for audit, found in zip((a, b), rows, strict=True)]
@@ -64,7 +64,7 @@ def words(told: Comparison) -> str:
     lines = list(told.caveats)
     for c in told.changes:
         (k1, n1), (k2, n2) = c.first, c.second
-        how = "the same pictures asked in both" if c.paired else "two independent draws"
+        how = "the same pictures in both" if c.paired else "two independent draws"
         lines.append(
             f"{c.name}: {k1} of {n1} in the first, {k2} of {n2} in the second; difference {c.difference:+.1%}, "
             f"{c.low:+.1%} to {c.high:+.1%} ({c.level:.0%}, exact, {how})"
@@ -82,7 +82,10 @@ def _done(root: Path) -> Audit:
 
 
 def _by_group(audit: Audit) -> dict[str, Finding]:
-    return {f.group: f for f in audit.certified.findings if f.family == "asked" and f.side == "picture"}
+    """Return those of pictures that were asked for, or where nobody was, that were searched for."""
+    pictures = [f for f in audit.certified.findings if f.side == "picture"]
+    asked = [f for f in pictures if f.family == "asked"]
+    return {f.group: f for f in asked or pictures if f.family != "canary"}
 
 
 def _hits(audit: Audit, rows: Mapping[str, Finding], name: str) -> dict[str, bool]:

@@ -13,10 +13,9 @@ def judge(told: dict[str, Any]) -> int:
     (how, test), rule = main_test(told), told["plan"]["certify"]
     if not told["calibrated"]:
         raise Weak(f"the audit is uncalibrated: {_missing(how, test, rule)}")
-    if test["k_needed"] is None or test["k_needed"] > rule["tolerate"]:
-        raise Weak(
-            f"the audit certifies {test['k_needed']} copies or more, not {rule['tolerate']}: {_missing(how, test, rule)}"
-        )
+    needed, tolerate = test["k_needed"], rule["tolerate"]
+    if needed is None or needed > tolerate:
+        raise Weak(f"the audit certifies {needed} copies or more, not {tolerate}: {_missing(how, test, rule)}")
     return 0
 
 

@@ -637,3 +637,12 @@ def test_what_is_laid_over_a_model_is_not_named_in_a_redacted_report():
     assert "jane" not in json.dumps(report.as_json(told))
     assert "jane" not in str(told.model)
     assert told.plan == {"model": {"lora": ["hidden"], "embeddings": []}, "ladder": {"rungs": ["caption"]}}
+
+
+def test_a_long_curve_is_drawn_to_its_end():
+    few, dice = evidence(), np.random.default_rng(0)
+    t, null = np.sort(dice.uniform(0.1, 0.4, 900)), dice.uniform(0.2, 0.5, 900)
+    e = replace(few, statistics={"asked": report.Statistics(t, null)})
+    (curves,) = figures.curves(e)
+    assert len(curves.precision.path) > 2_000
+    assert f'd="{curves.precision.path}"' in page.as_html(e, reveal=False)

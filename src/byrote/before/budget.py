@@ -23,9 +23,9 @@ class Budget:
 
     `prompts` counts them by rung, `pictures` and `controls` are those that are `how`: "asked", or where the model takes
     no text, "searched for". A picture that comes back in a share of `caught_half` (`caught_most`) of the samples of its
-    caption forms a clique with a chance of .5 (.95); null where the plan asks for a larger clique than there are
-    samples. `controls_for_one` controls certify a single picture that no control comes as near to; `k_needed` pictures
-    it takes with the controls there are.
+    caption forms a clique with a chance of .5 (.95), or where nobody is asked is one of all samples; null where the
+    plan asks for a larger clique than there are samples. `controls_for_one` controls certify a single picture that no
+    control comes as near to; `k_needed` pictures it takes with the controls there are.
     """
 
     prompts: dict[str, int]
@@ -51,7 +51,7 @@ def weigh(root: Path, *, pilot: bool, progress: Progress) -> Budget:
     models = 1 + (audit.twin is not None)
     made = sum(part.items for part in audit.parts())
     tried = trial(audit) if pilot else None
-    seeds, least = audit.plan.generate.seeds, audit.plan.cliques.least
+    seeds, least = (audit.plan.generate.seeds, audit.plan.cliques.least) if audit.model.takes_text else (made, 1)
     test, how = main_test(audit)
     evaluations = made * sum(m.evaluations_per_sample for m in (audit.model, audit.twin) if m is not None)
     return Budget(
@@ -79,7 +79,7 @@ def caught(samples: int, least: int, chance: float) -> float:
     if least == 0:
         return 0.0
     at = optimize.brentq(lambda p: float(binomial_recall(np.array([p]), samples, least)[0]) - chance, 0.0, 1.0)
-    return round(float(at), 4)
+    return float(f"{at:.4g}")
 
 
 def words(told: Budget, root: Path) -> str:
@@ -107,8 +107,8 @@ def _caught(told: Budget) -> str:
     if told.caught_half is None or told.caught_most is None:
         return "no picture is caught: [cliques] least is more than [generate] seeds"
     return (
-        f"a picture is caught with 50 % where it comes back in {told.caught_half:.1%} of samples, with 95 % in "
-        f"{told.caught_most:.1%}"
+        f"a picture is caught with 50 % where it comes back in {100 * told.caught_half:.3g}% of samples, with 95 % in "
+        f"{100 * told.caught_most:.3g}%"
     )
 
 

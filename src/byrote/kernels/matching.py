@@ -136,9 +136,8 @@ def _out_of_fold(x: Reals, y: NDArray[np.bool_], *, seed: int, folds: int) -> Re
 
     components = min(32, x.shape[1], len(x) * (folds - 1) // folds - 1)
     both = FunctionTransformer(_with_squares)
-    model = make_pipeline(
-        StandardScaler(), PCA(components, random_state=seed), StandardScaler(), both, LogisticRegression(C=0.1)
-    )
+    regression = LogisticRegression(C=0.1, max_iter=1_000)  # squares have long tails: 100 do not always suffice
+    model = make_pipeline(StandardScaler(), PCA(components, random_state=seed), StandardScaler(), both, regression)
     splits = StratifiedKFold(folds, shuffle=True, random_state=seed)
     predicted: Reals = cross_val_predict(model, x, y, cv=splits, method="decision_function")
     return predicted

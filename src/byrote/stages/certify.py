@@ -224,10 +224,11 @@ def rates(findings: Sequence[Finding], *, fdr: float, closest: float) -> list[Ra
     """Return the shares of groups certified and within `closest`, with exact intervals and control twins.
 
     Asked groups per tier of copies ("1", "2-3", ... "64+") and together (tier null), unasked groups together, or like
-    asked ones where nobody was asked; tiers without groups are left out. The twin of "within tau" is the family's controls within `closest`, that of "certified"
-    its controls that would be certified were each one more picture; null without controls. The interval speaks of the
-    captions that were drawn, so groups that were asked only because somebody named them are in none: of a tier whose
-    captions were chosen (the most copied) it says nothing about the others.
+    asked ones where nobody was asked; tiers without groups are left out. The twin of "within tau" is the family's
+    controls within `closest`, that of "certified" its controls that would be certified were each one more picture; null
+    without controls. The interval speaks of the captions that were drawn, so groups that were asked only because
+    somebody named them are in none: of a tier whose captions were chosen (the most copied) it says nothing about the
+    others.
     """
     return [rate for family in FAMILIES for rate in _rates(family, findings, fdr, closest)]
 

@@ -7,6 +7,7 @@ but never the model says whether controls are of the same kind at all.
 from collections import defaultdict
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, fields
+from hashlib import sha256
 from pathlib import Path
 from zlib import crc32
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from byrote.corpus import Corpus
-from byrote.domain import Group, Prompt, Sample
+from byrote.domain import SIDES, Group, Prompt, Sample, Stratum
 from byrote.engine import Part
 from byrote.kernels.matching import Separation, separation
 from byrote.stages import Desk, Failed
@@ -23,6 +24,7 @@ from byrote.store import Recipe, Store
 
 NAMES = tuple(field.name for field in fields(Covariates))
 WORDS = 64
+MOST = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,18 @@ def apart(corpus: Corpus, prompts: Sequence[Prompt], seed: int) -> Separation | 
     seen = corpus.vectors(p.digest for p in asked).astype(np.float64) / 255
     said = np.stack([_words(" ".join(texts[p.group])) for p in asked])
     return separation(np.concatenate([seen, said], 1), picture, copies, seed=seed)
+
+
+def as_if_asked(groups: Sequence[Group], seed: int, most: int = MOST) -> list[Prompt]:
+    """Draw up to `most` groups of each side whom `apart` can look at where nobody was asked, each under no text."""
+    one = {row.digest: row for row in groups if not row.set_aside}
+    drawn: list[Prompt] = []
+    for side in SIDES:
+        kept = {one[digest].group: digest for digest in _one_each(groups, set()) if one[digest].side == side}
+        first = sorted(kept, key=lambda group: sha256(f"{seed} apart {group}".encode()).digest())[:most]
+        stratum: Stratum = "random" if side == "picture" else "control"
+        drawn += [Prompt(0, g, kept[g], side, stratum, one[kept[g]].copies, "caption", None) for g in first]
+    return drawn
 
 
 def _words(caption: str) -> NDArray[np.float64]:

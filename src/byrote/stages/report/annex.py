@@ -125,7 +125,7 @@ def _unsure(e: Evidence) -> str:
 
 def _rates(e: Evidence, name: str) -> list[str]:
     return [
-        f"{rate.name}: {rate.k:,} of {rate.n:,}, {percent(rate.low)} to {percent(rate.high)} "
+        f"{e.said(rate.name)}: {rate.k:,} of {rate.n:,}, {percent(rate.low)} to {percent(rate.high)} "
         f"({percent(rate.level)} exact)"
         for rate in e.rates
         if rate.name.startswith(name) and rate.tier is None

@@ -231,6 +231,10 @@ class Evidence:
         """Return the family that the answer is about."""
         return "unasked" if self.searched else "asked"
 
+    def said(self, rate: str) -> str:
+        """Return a rate's name as the page says it: where nobody was asked, nobody is called unasked."""
+        return rate.removeprefix("unasked ") if self.searched else rate
+
     def certified(self, family: Family) -> int:
         """Count the certified findings of a family."""
         return sum(shown.finding.certified for shown in self.findings if shown.finding.family == family)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 
 from byrote.domain import Family, Rate
 from byrote.kernels import stats
@@ -201,7 +202,7 @@ def _steps(shares: Reals, place: float) -> str:
     for k in range(1, len(shares)):
         if shares[k] != shares[k - 1]:
             path.append(f"H{k * place:.1f}V{HEIGHT * (1 - shares[k]):.1f}")
-    return "".join(path) + f"H{len(shares) * place:.1f}"
+    return Markup("".join(path) + f"H{len(shares) * place:.1f}")  # no text of others, which the page would cut
 
 
 def _ticks(end: float, about: int = 6) -> list[float]:

@@ -67,7 +67,7 @@ def as_html(evidence: Evidence, *, reveal: bool) -> str:
         families=[(family, evidence.tests[family]) for family in FAMILIES if _held(evidence, family)],
         family_names=FAMILY_NAMES | ({"unasked": SEARCHED} if evidence.searched else {}),
         made=evidence.cost.samples // (2 if evidence.twin else 1),
-        rates=by_name(evidence.rates),
+        rates={evidence.said(name): rows for name, rows in by_name(evidence.rates).items()},
         curves=curves(evidence),
         plan=_toml(evidence.plan),
         sentences=sentences(evidence),

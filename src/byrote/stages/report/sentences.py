@@ -38,8 +38,9 @@ def _at_all(e: Evidence) -> Iterator[str]:
     a = e.at_all
     if a is None or a.p_value is None or not e.calibrated:
         return
+    how = "searched for" if e.searched else "asked for by their caption"
     yield (
-        f"Of the groups {'searched for' if e.searched else 'asked for by their caption'}, {_share(a.pictures_within, a.pictures)} of pictures and "
+        f"Of the groups {how}, {_share(a.pictures_within, a.pictures)} of pictures and "
         f"{_share(a.controls_within, a.controls)} of controls came within \u03c4; were their labels exchangeable, so "
         f"many pictures would come with probability {_small(a.p_pooled)} (exact; {_small(a.p_value)} within strata of "
         f"equal copies, where {count(a.comparable, 'picture')} {'has' if a.comparable == 1 else 'have'} a control with "
@@ -68,9 +69,10 @@ def _rungs(e: Evidence) -> Iterator[str]:
 def _unseen(e: Evidence) -> Iterator[str]:
     u = e.unseen
     if u is not None:
+        what = "samples" if e.searched else "prompts"
         yield (
             f"{_unsure(e)}An extrapolation, not a measurement: {count(u.seen, 'picture')} came within \u03c4; Chao1 "
-            f"puts all that these prompts would ever bring at {u.chao1:,.0f} ({u.low:,.0f} to {u.high:,.0f}, "
+            f"puts all that such {what} would ever bring at {u.chao1:,.0f} ({u.low:,.0f} to {u.high:,.0f}, "
             "approximate, and it leans low)."
         )
 
