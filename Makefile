@@ -16,7 +16,7 @@ demo: $(READY)
 	$(VENV)/bin/byrote demo
 
 test: $(READY)
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses 2 --dist loadfile
 
 check: $(READY)
 	$(VENV)/bin/ruff check .
