@@ -93,10 +93,10 @@ def test_canaries_are_far_from_near_duplicates_of_each_other(kind, size):
     assert np.sqrt(apart.min() / small.shape[1]) > 3 * NEAR
 
 
-def test_noise_of_every_pixel_would_be_one_group_at_512():
+def test_noise_of_every_pixel_would_be_one_group_at_2048():
     """Why noise is drawn in cells."""
     rng = np.random.default_rng(1)
-    a, b = (images.resize(rng.integers(0, 256, (512, 512, 3), np.uint8), 32, 32) / 255 for _ in range(2))
+    a, b = (images.resize(rng.integers(0, 256, (2048, 2048, 3), np.uint8), 32, 32) / 255 for _ in range(2))
     assert np.sqrt(((a - b) ** 2).mean()) < NEAR
 
 

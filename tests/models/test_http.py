@@ -366,10 +366,12 @@ def test_opening_sends_and_writes_nothing(server, tmp_path):
 
 
 CLIENT = """
+import signal
 import sys
 from pathlib import Path
 from byrote.models import Options, Request
 from byrote.models.openai import OpenAI
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would pass on that it is ignored
 uri, folder, n = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 made = OpenAI(uri, Options(), folder).generate([Request("a red hat", seed) for seed in range(n)])
 print(len({image.tobytes() for image in made}))
