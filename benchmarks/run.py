@@ -26,6 +26,7 @@ COMMANDS = (
     ["kill.py", "--demo", "--save"],
     ["truth.py", "--work", str(WORK), "--save"],
     ["within.py", "--work", str(WORK), "--save"],
+    ["screens.py", "--work", str(WORK / "screens"), "--save"],
     ["fuzz.py", "--save"],
 )
 PHOTOS, CIFAR, PEERS = "BYROTE_PHOTOS", "BYROTE_CIFAR", "BYROTE_PEERS"

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -28,6 +28,8 @@ from byrote.store import Store, sweep
 if TYPE_CHECKING:
     from byrote.corpora.check import Checked
     from byrote.corpora.summary import Summary
+    from byrote.models import Options
+    from byrote.stages.risk import Ranked
 
 Place = str | PathLike[str]
 
@@ -197,6 +199,41 @@ def approximate(corpus: Place) -> dict[str, Any]:
     with target.store.locked():
         made = approximate_corpora.make(target)
     return asdict(made) | {"says": made.line()}
+
+
+def screen(
+    prompts: Place | Sequence[str],
+    model: str,
+    *,
+    score: str | None = None,
+    controls: Place | Sequence[str] | None = None,
+    seeds: int = 4,
+    steps: int | None = None,
+    pilot: int = 40,
+    options: "Options | None" = None,
+    out: Place | None = None,
+    progress: Progress | None = None,
+) -> "Ranked":
+    """Rank prompts, a list or a file of them, by how likely the model is to bring a picture back. Raises ByroteError.
+
+    `steps` are the sampler's for the score alone; the pilot draws with those of `options`. `out` ends in .csv or
+    .parquet.
+    """
+    from byrote import models
+    from byrote.sources import prompts as lists
+    from byrote.stages import risk, scores
+
+    if out is not None:
+        export.suffix(Path(out))
+    asked, against = (lists.read(Path(one)) if isinstance(one, str | PathLike) else one for one in (prompts, controls))
+    told = options or models.Options()
+    full = models.open(model, told)
+    quick = models.open(model, replace(told, steps=steps)) if steps else full
+    way = risk.Way(scores.named(score) if score else scores.default(quick), seeds, pilot)
+    found = risk.rank(quick, full, asked or [], way, against or [], progress or silent)
+    if out is not None:
+        export.write(Path(out), found.rows, risk.Risk)
+    return found
 
 
 def remove(

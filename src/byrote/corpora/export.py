@@ -4,6 +4,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -84,8 +85,8 @@ def suffix(path: Path) -> str:
     return path.suffix
 
 
-def write(path: Path, records: Sequence[Row] | Sequence[Near], kind: type) -> None:
-    """Write a table as CSV or Parquet, by its suffix. Raises ByroteError for another; StoreError."""
+def write(path: Path, records: Sequence[Any], kind: type) -> None:
+    """Write records of one kind as CSV or Parquet, by its suffix. Raises ByroteError for another; StoreError."""
     suffix(path)
     table = pa.Table.from_pylist([asdict(record) for record in records], schema=schema(kind))
     sink = io.BytesIO()
