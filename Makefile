@@ -9,7 +9,7 @@ venv: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[diffusers,datasets,fast,http,onnx,s3,search,dev]'
+	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[diffusers,datasets,fast,http,onnx,review,s3,search,dev]'
 	touch $(READY)
 
 demo: $(READY)

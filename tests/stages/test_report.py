@@ -16,7 +16,7 @@ from byrote import images
 from byrote.demo.portraits import draw, meet
 from byrote.domain import RGB, Finding, Rate
 from byrote.errors import StoreError
-from byrote.kernels import stats
+from byrote.kernels import overlays, stats
 from byrote.stages import report
 from byrote.stages.certify import Test as Power
 from byrote.stages.report import Evidence, Shown, figures, page
@@ -392,7 +392,9 @@ def test_a_page_that_is_revealed_shows_the_very_pixels_and_the_captions():
     page = Page(report.as_html(e, reveal=True))
     digests = {images.digest(image) for image in page.images()}
     shown = [*e.findings, *e.nearest_controls]
-    assert digests == {s.finding.digest for s in shown} | {s.finding.sample for s in shown}
+    pairs = [(e.sample_image(s.finding.sample), e.picture_image(s.finding.digest)) for s in shown]
+    laid = {images.digest(over(*pair)) for pair in pairs for over in (overlays.difference, overlays.outlines)}
+    assert digests == {s.finding.digest for s in shown} | {s.finding.sample for s in shown} | laid
     assert all(s.caption in words(page) for s in shown)
     assert "hidden" not in words(page)
 

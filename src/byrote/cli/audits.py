@@ -57,6 +57,7 @@ def add(command: Add) -> None:
     report.add_argument(
         "--redact", action="store_true", help="write redacted.html and .json too, without a picture, caption or path"
     )
+    report.add_argument("--pdf", action="store_true", help="print the page as PDF too, through Chromium")
 
 
 def _index(options: argparse.Namespace) -> int:
@@ -167,4 +168,8 @@ def _report(options: argparse.Namespace) -> int:
 
     page = rewrite_report(options.dir, reveal=options.reveal, redact=options.redact)
     print(page)
+    if options.pdf:
+        from byrote.stages.report.pdf import printed
+
+        print(printed(page))
     return 0

@@ -1,28 +1,53 @@
-"""The command `review`."""
+"""The commands `review`, `watch` and `gallery`."""
 
 import argparse
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 from byrote.cli.options import Add, at_least_one, json_option, tell
 from byrote.errors import ByroteError
 
+WHAT = ("draw", "serve", "import", "measure")
+OVERLAP = "serve: the share of pairs that all judge; each other one goes to one reviewer (default: 1)"
+
 
 def add(command: Add) -> None:
-    """Add it."""
+    """Add them."""
     review = command("review", _review, "Let people judge pairs, and measure what they say.")
-    review.add_argument("what", choices=("draw", "import", "measure"), help="draw pairs, take verdicts, measure them")
+    review.add_argument("what", choices=WHAT, help="draw pairs, judge them on a local page or take tables, measure")
     review.add_argument("dir", type=Path, metavar="DIR")
     review.add_argument("file", nargs="?", type=Path, metavar="FILE", help="import: a filled verdicts.csv")
-    review.add_argument("--reviewer", metavar="NAME", help="import: who filled it")
+    review.add_argument(
+        "--reviewer", action="append", metavar="NAME", help="import: who filled it; serve: who judges, once for each"
+    )
     review.add_argument("--n", type=at_least_one, default=200, metavar="N", help="draw: candidate pairs (default: 200)")
     review.add_argument("--seed", type=int, default=0, metavar="N", help="draw: of the draw (default: 0)")
     review.add_argument("--out", type=Path, metavar="FOLDER", help="draw: for the sheets (default: DIR/review/sheets)")
+    review.add_argument("--explore", action="store_true", help="serve: all matches, everything shown, never in a rate")
+    review.add_argument("--reveal", action="store_true", help="serve: do not blur the images at first")
+    review.add_argument("--overlap", type=_share, default=1.0, metavar="S", help=OVERLAP)
+    review.add_argument("--host", default="127.0.0.1", metavar="ADDR", help="serve: where (default: 127.0.0.1)")
+    review.add_argument("--port", type=int, default=8719, metavar="N", help="serve: 0 takes any (default: 8719)")
     json_option(review)
+
+    gallery = command("gallery", _gallery, "Write a page of the most-copied groups and the nearest pairs, to look at.")
+    gallery.add_argument("dir", type=Path, metavar="DIR", help="a corpus or an audit")
+    gallery.add_argument("--n", type=at_least_one, default=48, metavar="N", help="of each kind at most (default: 48)")
+    gallery.add_argument("--reveal", action="store_true", help="show pictures, samples and captions")
+    gallery.add_argument(
+        "--out", type=Path, metavar="FILE", help="the page (default: DIR/report or DIR/page/gallery.html)"
+    )
+
+    watch = command("watch", _watch, "Watch a run on a local page: its progress, and the nearest pairs as they come.")
+    watch.add_argument("dir", type=Path, metavar="DIR")
+    watch.add_argument("--host", default="127.0.0.1", metavar="ADDR", help="where (default: 127.0.0.1)")
+    watch.add_argument("--port", type=int, default=8720, metavar="N", help="0 takes any (default: 8720)")
+    json_option(watch)
 
 
 def _review(options: argparse.Namespace) -> int:
-    does = {"draw": _draw, "import": _import, "measure": _measure}
+    does = {"draw": _draw, "serve": _serve, "import": _import, "measure": _measure}
     return does[options.what](options)
 
 
@@ -42,13 +67,76 @@ def _draw(options: argparse.Namespace) -> int:
     return 0
 
 
+def _serve(options: argparse.Namespace) -> int:
+    try:
+        from byrote.review.serve import LOOPBACK, serve
+        from byrote.reviewing.serving import open_page
+    except ModuleNotFoundError as error:
+        raise ByroteError(f"byrote review serve needs {error.name}: pip install 'byrote[review]'") from error
+    page = open_page(
+        options.dir,
+        options.reviewer or ["me"],
+        explore=options.explore,
+        host=options.host,
+        port=options.port,
+        overlap=options.overlap,
+        reveal=options.reveal,
+    )
+    lines = [f"{name}: {address}" for name, address in page.addresses.items()]
+    if page.progress:
+        lines.append(f"progress, not for reviewers: {page.progress}")
+    if options.host not in LOOPBACK:
+        lines.append("careful: not only this machine reaches it, and nothing on the way is encrypted")
+    lines.append(
+        f"{page.pairs:,} pairs. Whoever has an address can judge in that name; Ctrl+C ends it, nothing is lost"
+    )
+    told = {"reviewers": page.addresses, "progress": page.progress, "pairs": page.pairs}
+    tell(options.json, told, "\n".join(lines))
+    sys.stdout.flush()
+    serve(page.app, page.listens)
+    return 0
+
+
+def _gallery(options: argparse.Namespace) -> int:
+    from byrote.reviewing.gallery import write
+
+    print(write(options.dir, options.out, count=options.n, reveal=options.reveal))
+    return 0
+
+
+def _watch(options: argparse.Namespace) -> int:
+    try:
+        from byrote.review.serve import serve
+        from byrote.reviewing.watching import open_watch
+    except ModuleNotFoundError as error:
+        raise ByroteError(f"byrote watch needs {error.name}: pip install 'byrote[review]'") from error
+    page = open_watch(options.dir, host=options.host, port=options.port)
+    (address,) = page.addresses.values()
+    tell(options.json, {"page": address}, f"{address}\nCtrl+C ends the page; the run goes on without it")
+    sys.stdout.flush()
+    serve(page.app, page.listens)
+    return 0
+
+
+def _share(text: str) -> float:
+    """Read a share from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share from 0 to 1")
+    return value
+
+
 def _import(options: argparse.Namespace) -> int:
     from byrote.reviewing import take_verdicts
 
-    if options.file is None or not options.reviewer:
-        raise ByroteError("byrote review import: name FILE and --reviewer NAME")
-    new, there = take_verdicts(options.dir, options.file, options.reviewer)
-    tell(options.json, {"new": new, "lines": there}, f"{new} new verdicts of {options.reviewer} ({there} in the file)")
+    names = [name for name in options.reviewer or [] if name]
+    if options.file is None or len(names) != 1:
+        raise ByroteError("byrote review import: name FILE and one --reviewer NAME")
+    new, there = take_verdicts(options.dir, options.file, names[0])
+    tell(options.json, {"new": new, "lines": there}, f"{new} new verdicts of {names[0]} ({there} in the file)")
     return 0
 
 

@@ -91,6 +91,30 @@ def measure(key: Key, latest: Mapping[tuple[str, str, str], str]) -> Measurement
     )
 
 
+def outlook(key: Key, latest: Mapping[tuple[str, str, str], str]) -> list[str]:
+    """Say what is left to judge, and what precision would be if the undecided pairs within tau fall like the others.
+
+    A guess for planning and no measurement: undecided pairs need not be like those that were easy to decide.
+    """
+    decided = decisions(key, _by_reviewer(key, latest))
+    candidates = [pair for pair in key.pairs if pair.kind == "candidate"]
+    told = [f"{sum(pair.id not in decided for pair in candidates):,} of {len(candidates):,} candidate pairs undecided"]
+    now = _counted(STRATA[0], key, candidates, decided)
+    if not now.known:
+        return [*told, "no pair within tau is decided yet, so nothing can be said of precision"]
+    then = review.Stratum(now.size, now.drawn, round(now.drawn * now.yes / now.known))
+    ends = [[end / now.size for end in review.finite_interval(one, LEVEL)] for one in (now, then)]
+    (low, high), (lowest, highest) = ends
+    told.append(f"precision within tau now {low:.1%} to {high:.1%}, with {now.open:,} drawn pairs there undecided")
+    if now.open:
+        told.append(f"once those are decided, if like the others: {lowest:.1%} to {highest:.1%}")
+    elif now.drawn < now.size:
+        told.append(
+            "all drawn pairs there are decided: more verdicts on them leave it so; only a larger draw would not"
+        )
+    return told
+
+
 def decisions(key: Key, by: By) -> dict[str, bool]:
     """Tell by its id whether a pair is a copy, where more than half of its reviewers say so or say that it is none.
 

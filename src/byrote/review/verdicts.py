@@ -30,6 +30,7 @@ _COLUMNS = "number, at, reviewer, picture, sample, verdict, note, key, previous,
 _TABLE = """CREATE TABLE IF NOT EXISTS events (
     number INTEGER PRIMARY KEY, at TEXT NOT NULL, reviewer TEXT NOT NULL, picture TEXT NOT NULL, sample TEXT NOT NULL,
     verdict TEXT, note TEXT NOT NULL, key TEXT NOT NULL UNIQUE, previous TEXT NOT NULL, hash TEXT NOT NULL)"""
+_INDEX = "CREATE INDEX IF NOT EXISTS places ON events (reviewer, picture, sample, number)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,7 @@ def add(path: Path, said: Sequence[Said]) -> int:
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
     with _open(path) as store:
         store.execute("BEGIN IMMEDIATE")
-        known = {key for (key,) in store.execute("SELECT key FROM events")}
-        new = _news(said, known, _last(store))
+        new = _news(store, said)
         number, previous = store.execute("SELECT COALESCE(MAX(number), 0) FROM events").fetchone()[0], _head(store)
         for each in new:
             number += 1
@@ -70,6 +70,19 @@ def add(path: Path, said: Sequence[Said]) -> int:
     return len(new)
 
 
+def held(path: Path) -> sqlite3.Connection:
+    """Return a connection to keep open: SQLite folds its log into the database whenever the last one is closed.
+
+    That costs several times what a verdict does. Raises StoreError.
+    """
+    try:
+        store = sqlite3.connect(path, isolation_level=None, timeout=PATIENCE, check_same_thread=False)
+        store.execute("SELECT number FROM events LIMIT 1").fetchall()  # before a first read it does not count as open
+        return store
+    except sqlite3.Error as error:
+        raise StoreError(f"{path}: verdicts cannot be read or written: {error}") from error
+
+
 def latest(path: Path) -> dict[Place, str]:
     """Return the last verdict of each reviewer on each (picture, sample): (reviewer, picture, sample) to verdict."""
     if not path.exists():
@@ -77,6 +90,16 @@ def latest(path: Path) -> dict[Place, str]:
     with _open(path) as store:
         found = _last(store)
     return {place: verdict for place, (verdict, _) in found.items() if verdict is not None}
+
+
+def since(path: Path, number: int) -> tuple[int, list[Said]]:
+    """Return the events after event `number` (0: all of them) in order, and the number of the last one."""
+    if not path.exists():
+        return number, []
+    with _open(path) as store:
+        columns = "reviewer, picture, sample, verdict, note, key, number"
+        rows = store.execute(f"SELECT {columns} FROM events WHERE number > ? ORDER BY number", (number,)).fetchall()
+    return (rows[-1][-1] if rows else number), [Said(*row[:-1]) for row in rows]
 
 
 def head(path: Path) -> str:
@@ -166,15 +189,30 @@ def _hash(number: int, at: str, said: Said, previous: str) -> str:
     return hashlib.sha256(json.dumps([number, at, *astuple(said), previous], default=repr).encode()).hexdigest()
 
 
-def _news(said: Sequence[Said], known: set[str], last: dict[Place, tuple[str | None, str]]) -> list[Said]:
-    new = []
+def _news(store: sqlite3.Connection, said: Sequence[Said]) -> list[Said]:
+    new: list[Said] = []
+    keys: set[str] = set()
+    last: dict[Place, tuple[str | None, str]] = {}
     for each in said:
         place = each.reviewer, each.picture, each.sample
-        if each.key not in known and last.get(place, (None, "")) != (each.verdict, each.note):
-            new.append(each)
-            known.add(each.key)
-            last[place] = each.verdict, each.note
+        known = last[place] if place in last else _last_of(store, place)
+        if each.key in keys or _is_known(store, each.key) or known == (each.verdict, each.note):
+            continue
+        new.append(each)
+        keys.add(each.key)
+        last[place] = each.verdict, each.note
     return new
+
+
+def _is_known(store: sqlite3.Connection, key: str) -> bool:
+    return store.execute("SELECT 1 FROM events WHERE key = ?", (key,)).fetchone() is not None
+
+
+def _last_of(store: sqlite3.Connection, place: Place) -> tuple[str | None, str]:
+    where = "reviewer = ? AND picture = ? AND sample = ?"
+    row = store.execute(f"SELECT verdict, note FROM events WHERE {where} ORDER BY number DESC LIMIT 1", place)
+    found: tuple[str | None, str] | None = row.fetchone()
+    return found or (None, "")
 
 
 def _last(store: sqlite3.Connection) -> dict[Place, tuple[str | None, str]]:
@@ -211,6 +249,7 @@ def _open(path: Path) -> Iterator[sqlite3.Connection]:
                 _into_wal(store)
                 store.execute("PRAGMA synchronous=FULL")
                 store.execute(_TABLE)
+                store.execute(_INDEX)
             yield store
         finally:
             store.close()

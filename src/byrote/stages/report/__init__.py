@@ -56,7 +56,7 @@ __all__ = [
 ]
 
 
-_OTHERS = {"revealed.html", "redacted.html", "redacted.json"}
+_OTHERS = {"revealed.html", "redacted.html", "redacted.json", "report.pdf", "revealed.pdf", "redacted.pdf"}
 
 
 def told(evidence: Evidence) -> Json:

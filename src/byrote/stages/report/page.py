@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from byrote import images
 from byrote.domain import RGB, Family, Finding
-from byrote.kernels import stats
+from byrote.kernels import overlays, stats
 from byrote.kernels.rates import samples_to_first
 from byrote.rungs import Rung
 from byrote.stages.certify import FAMILIES, LEVEL
@@ -46,6 +46,10 @@ SMALL = 192
 
 
 LARGE = 512
+
+
+OVERLAID = 192
+"""The longer side of a difference or of outlines, in pixels at most: there are two for each pair of the page."""
 
 
 def as_html(evidence: Evidence, *, reveal: bool) -> str:
@@ -210,6 +214,7 @@ class Card:
     badge: str
     picture: Frame | None
     sample: Frame | None
+    overlays: tuple[Frame, Frame] | None
     caption: str
     prompt: str
     where: str
@@ -225,12 +230,14 @@ class Card:
 def _card(e: Evidence, shown: Shown, place: int, reveal: bool) -> Card:
     f = shown.finding
     kind, badge = _badge(f)
+    picture, sample = e.picture_image(f.digest), None if f.sample is None else e.sample_image(f.sample)
     return Card(
         place=place,
         kind=kind,
         badge=badge,
-        picture=_frame(e.picture_image(f.digest), reveal),
-        sample=None if f.sample is None else _frame(e.sample_image(f.sample), reveal),
+        picture=_frame(picture, reveal),
+        sample=_frame(sample, reveal),
+        overlays=_overlays(sample, picture) if reveal else None,
         caption=_private(shown.caption, "no caption", reveal),
         prompt=_private(shown.prompt, "no text", reveal),
         where=_private(_places(shown.where), "unknown", reveal),
@@ -298,6 +305,27 @@ def _frame(image: RGB | None, reveal: bool) -> Frame | None:
     longest = max(image.shape[:2])
     height, width = (round(100 * side / longest, 2) for side in image.shape[:2])
     return Frame(_uri(image if reveal else blurred(image)), width, height, crisp=reveal and longest <= SMALL)
+
+
+def _overlays(sample: RGB | None, picture: RGB | None) -> tuple[Frame, Frame] | None:
+    """Return difference and outlines of a pair, the picture cut to the sample's aspect; nothing where one is gone."""
+    if sample is None or picture is None:
+        return None
+    height, width = sample.shape[:2]
+    scale = min(1.0, OVERLAID / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    pair = images.fit(sample, *size), images.fit(picture, *size)
+    return _packed(overlays.difference(*pair)), _packed(overlays.outlines(*pair))
+
+
+def _packed(image: RGB) -> Frame:
+    """Frame an overlay: small ones as they are, others as JPEG, which of noise takes a tenth of a PNG."""
+    longest = max(image.shape[:2])
+    height, width = (round(100 * side / longest, 2) for side in image.shape[:2])
+    small = longest <= OVERLAID // 3
+    kind, data = ("png", images.encode_png(image)) if small else ("jpeg", images.encode_jpeg(image))
+    src = Markup(f"data:image/{kind};base64,{b64encode(data).decode()}")
+    return Frame(src, width, height, crisp=longest <= SMALL)
 
 
 def _uri(image: RGB) -> Markup:

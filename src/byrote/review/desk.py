@@ -1,0 +1,147 @@
+"""What the page knows while people judge: whose turn it is at which pair, and what was said so far.
+
+The database of verdicts is the only truth: what is here is read from it, and an answer goes out after its commit.
+"""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import RLock
+
+from byrote.review import verdicts
+from byrote.review.pairs import Mode, Shown, dealt
+from byrote.review.verdicts import Said
+
+
+class Conflict(ValueError):
+    """One key for two different verdicts: a sender that is in error, whose second one would be lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A pair in a reviewer's queue: its ordinal there, and what they said of it last."""
+
+    ordinal: int
+    pair: Shown
+    verdict: str | None
+    note: str
+
+
+class Desk:
+    """The pairs, the reviewers' queues and the verdicts; may be called from any thread.
+
+    Pairs on whose being a copy two reviewers disagree are added to the end of the queues of those who have not judged
+    them: a second opinion. A queue only ever grows, so that an ordinal stays what it is.
+    """
+
+    def __init__(
+        self, mode: Mode, pairs: Sequence[Shown], names: Sequence[str], file: Path, overlap: float = 1.0
+    ) -> None:
+        self.mode, self.pairs, self.file = mode, pairs, file
+        self.by_id = {pair.id: pair for pair in pairs}
+        self._places = {(pair.picture, pair.sample): place for place, pair in enumerate(pairs)}
+        self._queues = dealt(pairs, names, overlap)
+        self._theirs = {name: set(queue) for name, queue in self._queues.items()}
+        self._last: dict[str, dict[int, tuple[str, str]]] = {name: {} for name in names}
+        self._keys: dict[str, Said] = {}
+        self._number = 0
+        self._held: sqlite3.Connection | None = None
+        self._lock = RLock()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the events that were added since, by whomever. Raises StoreError."""
+        with self._lock:
+            self._number, events = verdicts.since(self.file, self._number)
+            for said in events:
+                self._take(said)
+
+    def judge(self, name: str, pair: Shown, verdict: str | None, note: str, key: str) -> bool:
+        """Store a verdict, or take the last one back (None), and tell whether it was new; durable once it returns.
+
+        The same key with the same content again changes nothing. Raises Conflict where its content differs,
+        StoreError where the database refuses.
+        """
+        said = Said(name, pair.picture, pair.sample, verdict, note, f"page {name} {key}")
+        with self._lock:
+            self.refresh()
+            if self._keys.get(said.key, said) != said:
+                raise Conflict("this key was used for another verdict")
+            new = verdicts.add(self.file, [said]) > 0
+            self._held = self._held or verdicts.held(self.file)
+            self._keys[said.key] = said
+            self.refresh()
+        return new
+
+    def turns(self, name: str, start: int, count: int) -> list[Turn]:
+        """Return some of a reviewer's queue, from an ordinal on."""
+        with self._lock:
+            queue = self._queues[name]
+            return [self._turn(name, k) for k in range(max(0, start), min(len(queue), start + count))]
+
+    def open_turns(self, name: str, after: int, count: int) -> list[Turn]:
+        """Return the next that a reviewer has not judged, after an ordinal and then from the beginning."""
+        with self._lock:
+            queue, said = self._queues[name], self._last[name]
+            found: list[Turn] = []
+            for step in range(1, len(queue) + 1):
+                ordinal = (after + step) % len(queue)
+                if queue[ordinal] not in said:
+                    found.append(self._turn(name, ordinal))
+                if len(found) == count:
+                    break
+            return found
+
+    def found(self, name: str, text: str, after: int) -> Turn | None:
+        """Return the next turn whose facts hold a text, in any case: after an ordinal, then from the start; or None.
+
+        Every word of it has to be there, in whatever fact.
+        """
+        wanted = text.casefold().split()
+        with self._lock:
+            queue = self._queues[name]
+            for step in range(1, len(queue) + 1):
+                ordinal = (after + step) % len(queue)
+                facts = " ".join(map(str, self.pairs[queue[ordinal]].facts.values())).casefold()
+                if all(word in facts for word in wanted):
+                    return self._turn(name, ordinal)
+        return None
+
+    def counts(self, name: str) -> tuple[int, int]:
+        """Return how many pairs a reviewer has, and how many of them they have judged."""
+        with self._lock:
+            return len(self._queues[name]), sum(place in self._theirs[name] for place in self._last[name])
+
+    def latest(self) -> Mapping[tuple[str, str, str], str]:
+        """Return the last verdict of every reviewer on every pair, of those too who are not here."""
+        return verdicts.latest(self.file)
+
+    def _turn(self, name: str, ordinal: int) -> Turn:
+        place = self._queues[name][ordinal]
+        verdict, note = self._last[name].get(place, (None, ""))
+        return Turn(ordinal, self.pairs[place], verdict, note)
+
+    def _take(self, said: Said) -> None:
+        self._keys[said.key] = said
+        place = self._places.get((said.picture, said.sample))
+        if place is None:
+            return
+        mine = self._last.setdefault(said.reviewer, {})
+        if said.verdict is None:
+            mine.pop(place, None)
+        else:
+            mine[place] = said.verdict, said.note
+        if self.mode == "measure":
+            self._ask_another(place)
+
+    def _ask_another(self, place: int) -> None:
+        """Queue a pair of two opinions for everybody who has it not yet."""
+        opinions = [said[place][0] for said in self._last.values() if place in said]
+        copies, unsure = opinions.count("copy"), opinions.count("unsure")
+        if 2 * max(copies, len(opinions) - copies - unsure) > len(opinions) or len(opinions) < 2:
+            return
+        for name, queue in self._queues.items():
+            if place not in self._theirs[name]:
+                queue.append(place)
+                self._theirs[name].add(place)

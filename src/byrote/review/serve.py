@@ -1,0 +1,56 @@
+"""Serve the pages on this machine until somebody stops it."""
+
+import contextlib
+import socket
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from byrote.errors import ByroteError
+
+PORT = 8719
+CONNECTIONS = 64
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens. Raises ByroteError where the address is taken or is none."""
+    if host in ("", "0.0.0.0", "::"):
+        raise ByroteError(f"--host {host or repr(host)}: name one address of this machine, which reviewers will type")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listens = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listens.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listens.bind((host, port))
+        listens.listen(CONNECTIONS)
+    except (OSError, OverflowError) as error:
+        listens.close()
+        told = getattr(error, "strerror", None) or error
+        raise ByroteError(f"{host}:{port}: cannot listen there: {told}; --port N takes another") from error
+    return listens
+
+
+def hosts(host: str, port: int) -> frozenset[str]:
+    """Return the values of a Host header that mean this server: an attacker's name that resolves to it is none."""
+    names = {*LOOPBACK, host} if host in LOOPBACK else {host}
+    return frozenset(f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in names)
+
+
+def serve(app: ASGIApp, listens: socket.socket) -> None:
+    """Answer requests until SIGINT or SIGTERM."""
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=CONNECTIONS,
+        h11_max_incomplete_event_size=16 * 1024,
+        timeout_graceful_shutdown=2,
+    )
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listens])

@@ -1,0 +1,386 @@
+// The page on which people judge: keys, buttons, whose turn it is, what comes next.
+
+import { Viewer } from "./looking.js";
+import { Outbox } from "./sending.js";
+
+const VERDICTS = { c: "copy", p: "part", a: "alike", n: "no", u: "unsure" };
+const LOOKS = { 1: "beside", 2: "overlay", 3: "flicker", 4: "difference", 5: "outlines" };
+const AHEAD = 4; // pairs whose images are fetched before they are wanted
+const ASKED = 24; // open turns asked for at once
+const KEPT = 24; // pairs whose bitmaps stay
+const PAN = 0.1;
+const PRIVATE = new Set(["caption", "prompt", "file"]);
+
+const $ = (id) => document.getElementById(id);
+const viewer = new Viewer($("stage"));
+const bitmaps = new Map(); // id -> promise of {sample, picture} or null
+const said = new Map(); // id -> {verdict, note}: what this page said, whether it is stored yet or not
+const before = []; // for undo: {ordinal, id, verdict, note}
+let session = null;
+let turn = null; // the pair on the stage; null where all is done
+let upcoming = []; // open turns, the next first
+let judged = 0;
+let moves = 0; // counts moves, so that a late answer does not show an old pair
+let wanted = 0; // when the pair on the stage was asked for, in ms
+let ready = false; // whether the pair on the stage can be seen, and so be judged
+
+const outbox = new Outbox(
+  ({ unsent, silent }) => {
+    const words = unsent === 0 ? "All stored" : `${unsent} not stored yet`;
+    $("state").textContent = words;
+    $("state").className = silent ? "silent" : unsent ? "waiting" : "stored";
+    tell(silent ? `The server does not answer. ${unsent} of your verdicts wait in this page and are sent again.` : "");
+  },
+  (item, words) => {
+    said.delete(item.id);
+    tell(`A verdict was refused: ${words}. Pair ${item.id} is open again.`);
+  },
+);
+
+// Asks again while the server does not answer; throws where it no longer knows this address.
+async function asked(path) {
+  for (let pause = 200; ; pause = Math.min(2 * pause, 4000)) {
+    try {
+      const answer = await fetch(path);
+      if (answer.ok) return await answer.json();
+      if (answer.status < 500 && answer.status !== 429) throw new Gone(answer.status);
+    } catch (error) {
+      if (error instanceof Gone) throw error;
+      tell("The server does not answer; this page goes on once it does.");
+    }
+    await new Promise((done) => setTimeout(done, pause));
+  }
+}
+
+class Gone extends Error {}
+
+async function start() {
+  await outbox.flush();
+  session = await asked("api/session");
+  judged = session.judged;
+  $("name").textContent = session.name;
+  $("mode").textContent = session.mode === "explore" ? "explores; nothing here enters a rate" : "";
+  $("note").maxLength = session.longest_note;
+  document.body.classList.toggle("exploring", session.mode === "explore");
+  $("around").hidden = $("finding").hidden = session.mode !== "explore";
+  reveal(session.reveal || sessionStorage.getItem("revealed") === "yes");
+  upcoming = session.turns;
+  await nextOpen(-1);
+}
+
+// --- whose turn ---
+
+function move() {
+  ready = false;
+  wanted = performance.now();
+  return ++moves;
+}
+
+async function goTo(ordinal) {
+  const mine = move();
+  upcoming = []; // what is open next counts from here
+  const [found] = (await asked(`api/turns?from=${ordinal}&count=1`)).turns;
+  if (mine === moves && found) await show(found, mine);
+}
+
+async function nextOpen(after) {
+  const mine = move();
+  upcoming = upcoming.filter(isOpen);
+  if (!upcoming.length) await refill(after, mine);
+  if (!upcoming.length) {
+    await outbox.flush(); // then the server knows all that this page said
+    await refill(after, mine);
+  }
+  if (mine !== moves) return;
+  if (!upcoming.length) return finish();
+  await show(upcoming[0], mine);
+}
+
+// Add open turns, unless the reviewer has moved on since.
+async function refill(after, mine) {
+  const { turns, count } = await asked(`api/open?after=${after}&count=${ASKED}`);
+  if (mine !== moves) return;
+  session.count = count;
+  const known = new Set(upcoming.map((each) => each.id));
+  upcoming.push(...turns.filter((each) => isOpen(each) && !known.has(each.id)));
+}
+
+function isOpen(each) {
+  return !(said.has(each.id) ? said.get(each.id).verdict : each.verdict);
+}
+
+async function show(found, mine) {
+  turn = { ...found, ...said.get(found.id) };
+  upcoming = upcoming.filter((each) => each.id !== turn.id);
+  describe();
+  const both = await images(turn.id);
+  if (mine !== moves) return;
+  viewer.show(both);
+  ready = both !== null;
+  tell("");
+  $("gone").hidden = ready;
+  $("done").hidden = true;
+  $("stage").dataset.id = turn.id;
+  requestAnimationFrame(() => {
+    $("stage").dataset.took = (performance.now() - wanted).toFixed(1);
+    $("stage").dataset.shown = found.id;
+  });
+  prepare(mine).catch(() => {}); // what fails is told when its turn comes
+}
+
+async function prepare(mine) {
+  if (upcoming.length < AHEAD) await refill((upcoming.at(-1) ?? turn).ordinal, mine);
+  for (const each of upcoming.slice(0, AHEAD)) await images(each.id);
+}
+
+function finish() {
+  turn = null;
+  viewer.show(null);
+  $("done").hidden = false;
+  $("stage").dataset.shown = "";
+  describe();
+  announce("Every pair of yours is judged.");
+}
+
+// --- images ---
+
+function images(id) {
+  const known = bitmaps.get(id);
+  if (known) return known;
+  const made = Promise.all([bitmap(id, "sample"), bitmap(id, "picture")]).then(
+    ([sample, picture]) => (sample && picture ? { sample, picture } : null),
+    (error) => { bitmaps.delete(id); throw error; },
+  );
+  bitmaps.set(id, made);
+  for (const old of [...bitmaps.keys()].slice(0, Math.max(0, bitmaps.size - KEPT))) bitmaps.delete(old);
+  return made;
+}
+
+async function bitmap(id, which) {
+  for (let pause = 200; ; pause = Math.min(2 * pause, 4000)) {
+    try {
+      const answer = await fetch(`images/${id}/${which}`);
+      if (answer.ok) return await createImageBitmap(await answer.blob());
+      if (answer.status === 404 || answer.status === 410) return null;
+    } catch { /* the server does not answer: again, a little later */ }
+    await new Promise((done) => setTimeout(done, pause));
+  }
+}
+
+// --- verdicts ---
+
+function judge(verdict) {
+  if (!turn || !ready) return;
+  before.push({ ordinal: turn.ordinal, id: turn.id, verdict: turn.verdict, note: turn.note });
+  judged += turn.verdict ? 0 : 1;
+  say(turn.id, verdict, $("note").value);
+  announce(`${verdict}. ${judged} of ${session.count} judged.`);
+  return nextOpen(turn.ordinal);
+}
+
+function say(id, verdict, note) {
+  said.set(id, { verdict, note });
+  outbox.add({ id, verdict, note });
+}
+
+async function undo() {
+  if (turn && !ready) return;
+  const last = before.pop();
+  if (!last) return void announce("Nothing to undo since this page was loaded.");
+  judged -= last.verdict ? 0 : 1;
+  say(last.id, last.verdict, last.note);
+  announce("Undone.");
+  await goTo(last.ordinal);
+}
+
+function noted() {
+  $("note").blur();
+  if (turn?.verdict && $("note").value !== turn.note) {
+    turn.note = $("note").value;
+    say(turn.id, turn.verdict, turn.note);
+    announce("Note kept.");
+  }
+}
+
+// --- what is said on the page ---
+
+function describe() {
+  $("place").textContent = turn ? `Pair ${(turn.ordinal + 1).toLocaleString()} of ${session.count.toLocaleString()}, ${judged.toLocaleString()} judged` : `${judged.toLocaleString()} judged`;
+  $("progress").value = session.count ? judged / session.count : 0;
+  $("note").value = turn?.note ?? "";
+  for (const button of document.querySelectorAll("[data-verdict]")) {
+    button.setAttribute("aria-pressed", String(button.dataset.verdict === turn?.verdict));
+  }
+  facts();
+}
+
+// What others wrote stays hidden as long as the images do.
+function facts() {
+  const hidden = $("stage").classList.contains("blurred");
+  const rows = Object.entries(turn?.facts ?? {});
+  $("facts").hidden = !rows.length;
+  $("facts").replaceChildren(
+    ...rows.flatMap(([name, value]) => [element("dt", name), element("dd", hidden && PRIVATE.has(name) ? "hidden" : value)]),
+  );
+}
+
+// Texts of others go in as text, each in a direction of its own.
+function element(tag, text) {
+  const made = document.createElement(tag);
+  const inner = document.createElement("bdi");
+  inner.textContent = text;
+  made.append(inner);
+  return made;
+}
+
+function announce(words) {
+  $("live").textContent = words;
+}
+
+function tell(words) {
+  if ($("alert").textContent !== words) $("alert").textContent = words;
+}
+
+function reveal(shown) {
+  $("stage").classList.toggle("blurred", !shown);
+  $("veil").hidden = shown;
+  sessionStorage.setItem("revealed", shown ? "yes" : "no");
+  facts();
+}
+
+function look(view) {
+  $("legend").textContent = viewer.look(view);
+  $("slider").hidden = view !== "overlay";
+  for (const button of document.querySelectorAll("[data-look]")) {
+    button.setAttribute("aria-pressed", String(button.dataset.look === view));
+  }
+}
+
+function slide(by) {
+  $("share").value = Number($("share").value) + by;
+  viewer.slide($("share").value / 100);
+}
+
+async function find() {
+  const text = $("find").value;
+  if (!text.trim()) return;
+  const { turns } = await asked(`api/find?after=${turn?.ordinal ?? -1}&text=${encodeURIComponent(text)}`);
+  announce(turns.length ? `Found pair ${turns[0].ordinal + 1}.` : "Nothing found.");
+  tell(turns.length ? "" : "No pair of which all these words are told.");
+  if (turns.length) await goTo(turns[0].ordinal);
+}
+
+async function around() {
+  if (!turn || session.mode !== "explore") return;
+  const told = await asked(`api/pairs/${turn.id}/more`);
+  const groups = told.groups.map(({ title, items }) => {
+    const section = document.createElement("section");
+    const heading = document.createElement("h3");
+    heading.textContent = title;
+    const list = document.createElement("ul");
+    list.append(...items.map(thumb));
+    section.append(heading, items.length ? list : element("p", "none"));
+    return section;
+  });
+  $("more-body").replaceChildren(...groups);
+  $("more-body").classList.toggle("blurred", $("stage").classList.contains("blurred"));
+  $("more").showModal();
+}
+
+function thumb({ src, words }) {
+  const item = document.createElement("li");
+  const image = document.createElement("img");
+  image.src = src;
+  image.alt = "";
+  image.loading = "lazy";
+  item.append(image, element("span", words));
+  return item;
+}
+
+// --- keys and buttons ---
+
+const KEYS = {
+  ...Object.fromEntries(Object.entries(VERDICTS).map(([key, verdict]) => [key, () => judge(verdict)])),
+  ...Object.fromEntries(Object.entries(LOOKS).map(([key, view]) => [key, () => look(view)])),
+  z: undo,
+  s: () => turn && nextOpen(turn.ordinal),
+  r: () => reveal($("stage").classList.contains("blurred")),
+  w: () => $("note").focus(),
+  m: around,
+  f: () => session.mode === "explore" && $("find").focus(),
+  "[": () => slide(-10),
+  "]": () => slide(10),
+  "+": () => viewer.zoomed(1.5),
+  "=": () => viewer.zoomed(1.5),
+  "-": () => viewer.zoomed(1 / 1.5),
+  0: () => viewer.zoomed(0),
+  "?": () => $("help").showModal(),
+  ArrowLeft: () => turn ? turn.ordinal > 0 && goTo(turn.ordinal - 1) : session.count && goTo(session.count - 1),
+  ArrowRight: () => turn && turn.ordinal + 1 < session.count && goTo(turn.ordinal + 1),
+};
+const PANS = { ArrowLeft: [PAN, 0], ArrowRight: [-PAN, 0], ArrowUp: [0, PAN], ArrowDown: [0, -PAN] };
+
+addEventListener("keydown", (event) => {
+  if (event.target === $("note")) {
+    if (event.key === "Enter" || event.key === "Escape") noted();
+    return;
+  }
+  if (event.target === $("find")) {
+    if (event.key === "Enter") run(find);
+    if (event.key === "Escape") $("find").blur();
+    return;
+  }
+  if (!session || event.ctrlKey || event.altKey || event.metaKey || document.querySelector("dialog[open]")) return;
+  if (event.shiftKey && PANS[event.key]) return handled(event, () => viewer.pan(...PANS[event.key]));
+  if (event.target === $("share") && event.key.startsWith("Arrow")) return;
+  if (event.key === " " && viewer.view === "flicker" && event.target.tagName !== "BUTTON") return handled(event, () => viewer.step());
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  if (key.length === 1 && key !== "?" && !$("keys").checked) return;
+  if (KEYS[key] && !event.repeat) handled(event, KEYS[key]);
+});
+
+function handled(event, does) {
+  event.preventDefault();
+  run(does);
+}
+
+async function run(does) {
+  try {
+    await does();
+  } catch {
+    tell("The server does not answer, or no longer knows this address. Reload the page once it is back; no verdict is lost.");
+  }
+}
+
+function on(id, does) {
+  $(id).addEventListener("click", () => run(does));
+}
+
+for (const button of document.querySelectorAll("[data-verdict]")) {
+  button.addEventListener("click", () => run(() => judge(button.dataset.verdict)));
+}
+for (const button of document.querySelectorAll("[data-look]")) {
+  button.addEventListener("click", () => look(button.dataset.look));
+}
+on("previous", KEYS.ArrowLeft);
+on("next", KEYS.ArrowRight);
+on("skip", KEYS.s);
+on("undo", undo);
+on("around", around);
+on("reveal-button", KEYS.r);
+on("help-button", KEYS["?"]);
+$("share").addEventListener("input", () => viewer.slide($("share").value / 100));
+$("note").addEventListener("change", noted);
+$("stage").addEventListener("wheel", (event) => {
+  event.preventDefault();
+  viewer.zoomed(event.deltaY < 0 ? 1.2 : 1 / 1.2);
+}, { passive: false });
+$("stage").addEventListener("pointermove", (event) => {
+  const mat = event.target.closest?.(".mat");
+  if (mat && event.buttons === 1) viewer.pan(event.movementX / mat.clientWidth, event.movementY / mat.clientHeight);
+});
+addEventListener("beforeunload", (event) => {
+  if (outbox.items.length && outbox.silent) event.preventDefault();
+});
+
+run(start);

@@ -1,0 +1,149 @@
+"""Where the page of review finds its pairs: in a draw, or among all matches of an audit."""
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from byrote import images
+from byrote.audit import Audit
+from byrote.domain import RGB, Clique, Match, Sample
+from byrote.errors import StoreError
+from byrote.review.pairs import Shown, name_of
+from byrote.stages.certify import statistic
+from byrote.store import Recipe, Store
+
+AROUND = 12
+"""Images of each kind around a pair at most."""
+Group = tuple[str, list[tuple[str, str, str]]]
+
+
+class Samples:
+    """Finds samples by their digests: where each lies is read once, its pixels when they are asked for."""
+
+    def __init__(self, store: Store, made: Recipe) -> None:
+        self._store, self._made = store, made
+
+    @cached_property
+    def places(self) -> Mapping[str, tuple[str, int]]:
+        """Return part and row of every sample; of equal ones the first."""
+        found: dict[str, tuple[str, int]] = {}
+        for part in self._store.parts(self._made):
+            for row, digest in enumerate(self._store.column(Sample, self._made, part, "digest")):
+                found.setdefault(digest, (part, row))
+        return found
+
+    def pixels(self, digest: str) -> RGB | None:
+        """Return the pixels of a sample, or None where it is gone."""
+        if digest not in self.places:
+            return None
+        try:
+            return images.decode(self._store.row(Sample, self._made, *self.places[digest]).image)
+        except (StoreError, images.Undecodable):
+            return None
+
+
+@dataclass
+class Explored:
+    """All best matches of an audit, the most similar first, with everything that is known of them."""
+
+    audit: Audit
+    by_id: dict[str, Match] = field(default_factory=dict)
+
+    @cached_property
+    def pairs(self) -> list[Shown]:
+        """Return the best match of every group, both sides, with its facts."""
+        rows = sorted(self.audit.best().values(), key=lambda row: (statistic(row), row.group))
+        controls = [statistic(row) for row in rows if row.side == "control"]
+        certified = {row.group for row in self.audit.certified.findings if row.certified}
+        self.by_id = {name_of(row.digest, row.sample): row for row in rows}
+        return [
+            Shown(id, row.digest, row.sample, self._facts(row, row.group in certified, controls))
+            for id, row in self.by_id.items()
+        ]
+
+    def _facts(self, row: Match, certified: bool, controls: Sequence[float]) -> dict[str, Any]:
+        t, tau = statistic(row), self.audit.plan.certify.closest
+        picture, prompt = self.audit.corpus.by_digest[row.digest], self._prompts[row.prompt]
+        kind = "control, never trained on" if row.side == "control" else "picture of the training set"
+        return {
+            "picture": f"{kind}; {'certified' if certified else 'not certified'}",
+            "T": f"{t:.4f}, {'within' if t <= tau else 'beyond'} tau ({tau:g})",
+            "controls": _among(t, controls),
+            "distances": _distances(row),
+            "caption": picture.caption or "none",
+            "prompt": "no text" if prompt is None else prompt,
+            "file": picture.where,
+            "seed": str(row.seed),
+        }
+
+    def around(self, id: str) -> list[Group]:
+        """Return what surrounds a pair, each as (kind, digest, words): samples, other pictures, controls."""
+        row = self.by_id[id]
+        near = sorted(self._by_sample[row.sample], key=statistic)
+        others = [each for each in near if each.digest != row.digest and each.side == "picture"][:AROUND]
+        controls = [each for each in near if each.digest != row.digest and each.side == "control"][:AROUND]
+        return [
+            ("Other samples of the prompt", self._samples_beside(row)),
+            ("Next-nearest pictures to this sample", [_worded(each) for each in others]),
+            ("Nearest controls to this sample", [_worded(each) for each in controls]),
+        ]
+
+    def _samples_beside(self, row: Match) -> list[tuple[str, str, str]]:
+        clique = self._cliques.get(row.prompt)
+        members = set(clique.members) if clique else set()
+        found = [each for each in self._by_prompt.get(row.prompt, []) if each[1] != row.sample]
+        found.sort(key=lambda each: (each[0] not in members, each[0]))
+        return [
+            ("sample", digest, f"sample {index}{', in the clique' if index in members else ''}")
+            for index, digest in found[:AROUND]
+        ]
+
+    @cached_property
+    def _prompts(self) -> dict[int, str | None]:
+        return {prompt.number: prompt.text for prompt in self.audit.prompts}
+
+    @cached_property
+    def _cliques(self) -> dict[int, Clique]:
+        return {clique.prompt: clique for clique in self.audit.cliques()}
+
+    @cached_property
+    def _by_sample(self) -> Mapping[str, list[Match]]:
+        return _gathered((row.sample, row) for row in self.audit.matches())
+
+    @cached_property
+    def _by_prompt(self) -> Mapping[int, list[tuple[int, str]]]:
+        store, made = self.audit.store, self.audit.recipes.samples
+        rows = (
+            zip(*(store.column(Sample, made, part, name) for name in ("prompt", "index", "digest")), strict=True)
+            for part in store.parts(made)
+        )
+        return _gathered((prompt, (index, digest)) for part in rows for prompt, index, digest in part)
+
+
+def _gathered(rows: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:
+    found: dict[Any, list[Any]] = defaultdict(list)
+    for key, value in rows:
+        found[key].append(value)
+    return found
+
+
+def _among(t: float, controls: Sequence[float]) -> str:
+    """Say where a T lies among those of the controls, which are sorted."""
+    as_near = bisect_right(controls, t)
+    if not controls:
+        return "none came near anything"
+    return f"{as_near:,} of the {len(controls):,} with a match are as near or nearer"
+
+
+def _distances(row: Match) -> str:
+    told = [f"tiled {row.tiled:.4f}", f"RMS {row.rms:.4f}"]
+    told += [] if row.round_trip is None else [f"to its round trip {row.round_trip:.4f}"]
+    told += [] if row.ratio is None else [f"ratio {row.ratio:.3g}"]
+    return ", ".join(told)
+
+
+def _worded(row: Match) -> tuple[str, str, str]:
+    return "picture", row.digest, f"T {statistic(row):.4f}"

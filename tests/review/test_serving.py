@@ -1,0 +1,384 @@
+"""The server behind the page: who gets in, what is refused, and that every answer holds."""
+
+import asyncio
+import json
+import re
+import socket
+import sqlite3
+import stat
+
+import numpy as np
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from byrote import images
+from byrote.errors import ByroteError, StoreError
+from byrote.review import VERDICTS, verdicts
+from byrote.review.app import application
+from byrote.review.desk import Conflict, Desk
+from byrote.review.guard import BODY, BURST, STRANGERS, Allowance
+from byrote.review.looks import Looks
+from byrote.review.pairs import Shown, dealt
+from byrote.review.serve import hosts, listening
+from byrote.review.tokens import FILE, tokens, whose
+
+from .served import HOSTILE, SIDE, Server, pairs, pixels
+from .served import given as set_up
+
+HOST = "127.0.0.1:1"
+NAMES = ["ann", "bob"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("served"), 40).start()
+    yield server
+    log = server.kill()
+    assert server.tokens["ann"] not in log
+
+
+class Door:
+    """The pages in this process, asked without a network."""
+
+    def __init__(self, folder, **options):
+        self.about = set_up(folder, 20, NAMES, **options)
+        self.tokens = {"ann": "a" * 32, "bob": "b" * 32, "": "c" * 32}
+        self.app = application(self.about, dict(self.tokens), hosts("127.0.0.1", 1))
+
+    def ask(self, path, method="GET", body=b"", name="ann", headers=()):
+        path, _, query = f"/{self.tokens[name]}/{path}".partition("?")
+        sent, answer = [{"type": "http.request", "body": body, "more_body": False}], []
+        scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "headers": []}
+        scope |= {"query_string": query.encode(), "headers": [(b"host", HOST.encode()), *headers]}
+
+        async def receive():
+            return sent.pop()
+
+        async def send(message):
+            answer.append(message)
+
+        asyncio.run(self.app(scope, receive, send))
+        told = answer[1]["body"]
+        return answer[0]["status"], json.loads(told) if told[:1] in (b"{", b"[") else told
+
+    def judge(self, **told):
+        return self.ask("api/verdicts", "POST", json.dumps(told).encode())
+
+
+@pytest.fixture
+def door(tmp_path):
+    return Door(tmp_path)
+
+
+def good(pair="p0001", verdict="copy", note="", key="k1"):
+    return {"id": pair, "verdict": verdict, "note": note, "key": key}
+
+
+def test_without_a_token_every_address_is_answered_alike(server):
+    token = server.tokens["ann"]
+    answers = set()
+    for path in (
+        "/",
+        "/page.html",
+        f"/{token[:-1]}/",
+        f"/{token[:-1]}x/",
+        f"/{token}",
+        "/api/session",
+        "/" + "%00" * 9,
+    ):
+        status, headers, body = server.ask(path)
+        answers.add((status, body, headers["content-type"]))
+    assert answers == {(404, b'{"error":"not found"}', "application/json")}
+    assert server.ask(f"/{token}/")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../verdicts.sqlite", "..%2f..%2fetc/passwd", "%2e%2e/tokens.json", "images/p0001/../../tokens.json",
+     "//etc/passwd", "images/..%2f..%2ftokens.json/sample", "images/p0001/sample%00", "page.js/../tokens.json",
+     "static/page.js"],
+)  # fmt: skip
+def test_no_path_leads_to_a_file(server, path):
+    status, _, body = server.ask(f"/{server.tokens['ann']}/{path}")
+    assert (status, body) == (404, b'{"error":"not found"}')
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:{port}", "127.0.0.1", "127.0.0.1:1", "", "127.0.0.1:{port}.a"]
+)
+def test_a_foreign_host_is_refused(server, host):
+    status, _, body = server.ask(f"/{server.tokens['ann']}/", Host=host.format(port=server.port))
+    assert (status, body) == (421, b'{"error":"not this host"}')
+    assert server.ask(f"/{server.tokens['ann']}/", Host=f"localhost:{server.port}")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Origin": "http://127.0.0.1:1"},
+     {"Sec_Fetch_Site": "cross-site"}, {"Sec_Fetch_Site": "same-site"}],
+)  # fmt: skip
+def test_what_another_site_sends_is_refused_and_not_stored(server, headers):
+    body = json.dumps(good("p0009")).encode()
+    path = f"/{server.tokens['ann']}/api/verdicts"
+    assert server.ask(path, "POST", body, **headers)[0] == 403
+    assert ("ann", "picture 9", "sample 9") not in verdicts.latest(server.folder / verdicts.FILE)
+
+
+def test_a_body_that_is_too_large_is_refused_in_words_and_not_by_a_reset(server):
+    path = f"/{server.tokens['ann']}/api/verdicts"
+    for size in (BODY + 1, 4 * 2**20):
+        status, _, body = server.ask(path, "POST", b" " * size)
+        assert (status, body) == (413, b'{"error":"too large"}')
+
+
+def test_every_answer_forbids_scripts_of_others_frames_and_caches(server):
+    for path in (f"/{server.tokens['ann']}/", f"/{server.tokens['ann']}/images/p0001/sample", "/nobody/"):
+        _, headers, _ = server.ask(path)
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert headers["cache-control"] == "no-store"
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert "server" not in headers
+
+
+def test_two_servers_at_one_address_are_told_in_one_line(server):
+    with pytest.raises(ByroteError, match=r"--port N takes another"):
+        listening("127.0.0.1", server.port)
+    for wild in ("0.0.0.0", "::", ""):
+        with pytest.raises(ByroteError, match="name one address"):
+            listening(wild, 0)
+
+
+def test_the_socket_is_on_this_machine_alone(server):
+    listens = listening("127.0.0.1", 0)
+    assert listens.getsockname()[0] == "127.0.0.1"
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.2", server.port), timeout=2)
+    listens.close()
+
+
+def test_too_many_requests_are_answered_shortly_and_strangers_fill_no_log(door, capsys):
+    door.app._allowed["ann"] = Allowance(5, 0.01)
+    assert [door.ask("api/session")[0] for _ in range(7)] == [200] * 5 + [429] * 2
+    door.tokens["ann"] = "x" * 32
+    for _ in range(3 * STRANGERS):
+        door.ask("api/session")
+    assert capsys.readouterr().err.count("refused (404)") <= STRANGERS + 5
+
+
+def test_an_allowance_grows_again():
+    allowance = Allowance(2, 1000.0)
+    assert [allowance.takes(), allowance.takes()] == [True, True]
+    asyncio.run(asyncio.sleep(0.01))
+    assert allowance.takes()
+    assert not Allowance(0, 0.0).takes()
+
+
+def test_the_blind_mode_tells_nothing_of_what_a_pair_is(door):
+    """No side, no kind, no distance, no digest: a planted copy, a control and a candidate look alike."""
+    _, told = door.ask("api/turns?from=0&count=20")
+    assert [set(turn) for turn in told["turns"]] == [{"ordinal", "id", "verdict", "note", "facts"}] * 20
+    assert all(turn["facts"] == {} for turn in told["turns"])
+    assert not re.search("picture|sample|planted|control", json.dumps(told))
+    assert door.ask("api/pairs/p0001/more")[0] == 404
+    assert door.ask("api/find?after=0&text=planted")[1] == {"turns": []}
+    sizes = set()
+    for pair in ("p0000", "p0001"):
+        for which in ("sample", "picture"):
+            status, data = door.ask(f"images/{pair}/{which}")
+            sizes.add((status, data[:2], images.decode(data).shape))
+    assert sizes == {(200, b"\xff\xd8", (SIDE, SIDE, 3))}
+
+
+def test_images_are_cut_and_scaled_to_the_samples_and_a_pair_that_lost_one_is_gone():
+    wide = np.arange(40 * 80 * 3, dtype=np.uint8).reshape(40, 80, 3)
+    looks = Looks(lambda digest: wide if digest == "wide" else pixels(digest), pixels, (20, 30))
+    for pair in (Shown("a", "wide", "sample 1"), Shown("b", "wide", "")):
+        assert [images.decode(data).shape for data in looks.both(pair)] == [(20, 30, 3)] * 2
+    assert looks.both(Shown("c", "gone", "sample 1")) is looks.both(Shown("d", "wide", "gone")) is None
+    large = Looks(lambda _: wide, lambda _: wide, (3000, 1500))
+    assert images.decode(large.both(Shown("e", "wide", "x"))[0]).shape == (768, 384, 3)
+
+
+def test_a_verdict_is_in_the_database_once_it_is_acknowledged_and_again_is_not_twice(door):
+    assert door.judge(**good()) == (200, {"stored": True, "new": True})
+    assert verdicts.latest(door.about.desk.file) == {("ann", "picture 1", "sample 1"): "copy"}
+    assert door.judge(**good()) == (200, {"stored": True, "new": False})
+    assert door.judge(**good(verdict="no"))[0] == 409
+    assert door.judge(**good(verdict=None, key="k2")) == (200, {"stored": True, "new": True})
+    assert verdicts.latest(door.about.desk.file) == {}
+    assert door.judge(**good()) == (200, {"stored": True, "new": False})  # a sender that comes late undoes nothing
+    assert verdicts.latest(door.about.desk.file) == {}
+
+
+def test_keys_of_one_reviewer_are_not_those_of_another(door):
+    for name in NAMES:
+        body = json.dumps(good()).encode()
+        assert door.ask("api/verdicts", "POST", body, name)[1] == {"stored": True, "new": True}
+    assert len(verdicts.latest(door.about.desk.file)) == 2
+
+
+def test_what_others_add_to_the_database_is_seen(door):
+    desk = door.about.desk
+    verdicts.add(desk.file, [verdicts.Said("ann", "picture 2", "sample 2", "no", "by a table", "x")])
+    assert door.ask("api/session")[1]["judged"] == 1
+    assert door.ask("api/turns?from=2&count=1")[1]["turns"][0]["verdict"] == "no"
+    assert [turn["id"] for turn in door.ask("api/open?after=1&count=2")[1]["turns"]] == ["p0003", "p0004"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(b"", 400), (b"{", 400), (b"[]", 400), (b"\xff", 400), (b"[" * 9999, 400), (b"null", 400), (b'"x"', 400),
+     (json.dumps(good() | {"more": 1}).encode(), 400), (json.dumps({"id": "p0001"}).encode(), 400),
+     (json.dumps(good(verdict="yes")).encode(), 400), (json.dumps(good(verdict=["copy"])).encode(), 400),
+     (json.dumps(good(note=None)).encode(), 400), (json.dumps(good(note="x" * 2001)).encode(), 400),
+     (json.dumps(good(note="\ud800")).encode(), 400), (json.dumps(good(key="")).encode(), 400),
+     (json.dumps(good(key="k" * 81)).encode(), 400), (json.dumps(good(pair="p9999")).encode(), 404),
+     (json.dumps(good(pair={"a": 1})).encode(), 400), (json.dumps(good(pair="../x")).encode(), 404)],
+)  # fmt: skip
+def test_what_is_no_verdict_is_refused_in_words_of_ours(door, body, status):
+    found, told = door.ask("api/verdicts", "POST", body)
+    assert found == status
+    assert len(told["error"]) < 100
+    assert not door.about.desk.file.exists()
+
+
+def test_a_database_that_refuses_is_no_acknowledgement(door, capsys):
+    door.judge(**good())
+    with sqlite3.connect(door.about.desk.file) as store:
+        store.execute("ALTER TABLE events RENAME TO gone")
+        store.execute("CREATE VIEW events AS SELECT 1")
+    store.close()
+    status, told = door.judge(**good("p0002", key="k2"))
+    assert status == 503
+    assert str(door.about.desk.file) not in told["error"]
+    assert str(door.about.desk.file) in capsys.readouterr().err
+
+
+NUMBERS = st.integers(-10, 50).map(str) | st.text(max_size=12).filter(str.isascii)
+
+
+@given(st.sampled_from(["turns?from", "open?after", "find?text=picture&after"]), NUMBERS, NUMBERS)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_number_is_answered_or_refused_in_words(door, path, start, count):
+    door.app._allowed["ann"] = Allowance(BURST, 1.0)
+    status, told = door.ask(f"api/{path}={start}&count={count}")
+    assert (status == 200 and isinstance(told["turns"], list)) or (status == 400 and told["error"])
+
+
+def test_a_long_fact_is_cut_and_found_again(tmp_path):
+    door = Door(tmp_path, mode="explore", facts=HOSTILE)
+    _, told = door.ask("api/turns?from=0&count=1")
+    assert len(told["turns"][0]["facts"]["file"]) < 4100
+    assert door.ask("api/find?after=3&text=ONERROR%20script")[1]["turns"][0]["ordinal"] == 4
+    assert door.ask("api/find?after=3&text=nowhere")[1] == {"turns": []}
+    _, told = door.ask("api/pairs/p0001/more")
+    assert told["groups"][0] == {"title": "Others", "items": [{"src": "around/p0001/0/0", "words": "one"}]}
+    assert door.ask("around/p0001/0/0")[0] == 200
+    for none in ("around/p0001/0/1", "around/p0001/2/0", "around/p0001/0/-1", "around/p9999/0/0"):
+        assert door.ask(none)[0] == 404
+
+
+@given(st.integers(0, 60), st.sets(st.sampled_from("abcde"), min_size=1), st.sampled_from([0.0, 0.3, 1.0]))
+def test_every_pair_goes_to_all_or_to_one_and_the_order_stays(count, names, overlap):
+    queues = dealt(pairs(count), sorted(names), overlap)
+    assert queues == dealt(pairs(count), sorted(names, reverse=True), overlap)
+    times = [sum(place in queue for queue in queues.values()) for place in range(count)]
+    assert set(times) <= ({1, len(names)} if 0 < overlap < 1 else {len(names) if overlap else 1})
+    assert all(queue == sorted(queue) for queue in queues.values())
+
+
+def test_a_share_of_pairs_goes_to_all():
+    queues = dealt(pairs(4000), ["a", "b", "c"], 0.25)
+    shared = set(queues["a"]) & set(queues["b"]) & set(queues["c"])
+    assert 0.2 < len(shared) / 4000 < 0.3
+    assert max(map(len, queues.values())) - min(map(len, queues.values())) < 250
+
+
+def test_a_second_opinion_is_asked_for_where_two_disagree_and_only_there(tmp_path):
+    names = ["ann", "bob", "cas"]
+    desk = Desk("measure", pairs(60), names, tmp_path / "v.sqlite", 0.0)
+    place = next(k for k in range(60) if desk.turns("ann", 0, 60)[0].pair.id == f"p{k:04d}")
+    before = {name: desk.counts(name)[0] for name in names}
+    one = desk.by_id[f"p{place:04d}"]
+    desk.judge("ann", one, "copy", "", "1")
+    assert {name: desk.counts(name)[0] for name in names} == before
+    verdicts.add(desk.file, [verdicts.Said("bob", one.picture, one.sample, "alike", "", "2")])
+    desk.refresh()
+    assert desk.counts("cas")[0] == before["cas"] + 1
+    assert desk.turns("cas", before["cas"], 1)[0].pair == one
+    again = Desk("measure", pairs(60), names, tmp_path / "v.sqlite", 0.0)
+    assert again.turns("cas", before["cas"], 1)[0].pair == one
+    with pytest.raises(Conflict):
+        desk.judge("ann", one, "no", "", "1")
+
+
+def test_tokens_are_kept_for_their_owner_alone_and_a_broken_file_is_told(tmp_path):
+    first = tokens(tmp_path / "review", ["ann", "bob"])
+    path = tmp_path / "review" / FILE
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert tokens(tmp_path / "review", ["bob", "cas"])["bob"] == first["bob"]
+    assert tokens(tmp_path / "review", ["ann"]) == {"ann": first["ann"]}
+    assert len({*first.values()}) == 2
+    assert whose(first["ann"], first) == "ann"
+    assert whose(first["ann"][:-1], first) is whose("", first) is whose("\udc80", first) is None
+    for broken in ("{", "[]", '{"ann": "short"}', '{"ann": 3}'):
+        path.write_text(broken)
+        with pytest.raises(StoreError, match="delete it"):
+            tokens(tmp_path / "review", ["ann"])
+
+
+VERDICT = {
+    "type": "object",
+    "required": ["id", "verdict", "note", "key"],
+    "additionalProperties": False,
+    "properties": {
+        "id": {"type": "string"},
+        "verdict": {"enum": [*VERDICTS, None]},
+        "note": {"type": "string", "maxLength": verdicts.LONGEST_NOTE},
+        "key": {"type": "string", "minLength": 1, "maxLength": 80},
+    },
+}
+TURNS = {"type": "object", "required": ["turns"], "properties": {"turns": {"type": "array", "maxItems": 100}}}
+ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+
+
+def answers(ok, *refusals):
+    told = {"200": ok} | dict.fromkeys(map(str, refusals), ERROR)
+    return {code: {"description": "-", "content": {"application/json": {"schema": of}}} for code, of in told.items()}
+
+
+def number(name):
+    schema = {"type": "integer", "minimum": -99999999, "maximum": 999999999}
+    return {"name": name, "in": "query", "required": True, "schema": schema}
+
+
+STORED = {"type": "object", "required": ["stored", "new"], "properties": {"stored": {"const": True}}}
+BODY_OF = {"required": True, "content": {"application/json": {"schema": VERDICT}}}
+API = {
+    "openapi": "3.1.0",
+    "info": {"title": "review", "version": "1"},
+    "paths": {
+        "/api/session": {"get": {"responses": answers({"type": "object", "required": ["name", "mode", "count"]})}},
+        "/api/turns": {"get": {"parameters": [number("from"), number("count")], "responses": answers(TURNS, 400)}},
+        "/api/open": {"get": {"parameters": [number("after"), number("count")], "responses": answers(TURNS, 400)}},
+        "/api/find": {
+            "get": {
+                "parameters": [number("after"), {"name": "text", "in": "query", "schema": {"type": "string"}}],
+                "responses": answers(TURNS, 400),
+            }
+        },
+        "/api/verdicts": {"post": {"requestBody": BODY_OF, "responses": answers(STORED, 400, 404, 409)}},
+    },
+}
+schema = schemathesis.openapi.from_dict(API)
+
+
+@schema.parametrize()
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+def test_schemathesis_finds_no_answer_that_the_api_does_not_promise(server, case):
+    case.call_and_validate(base_url=server.page("ann"))
