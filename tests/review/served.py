@@ -71,7 +71,8 @@ class Server:
 
     def kill(self):
         """End it as a crash does; return what it logged."""
-        os.kill(self.process.pid, signal.SIGKILL)
+        if self.process.poll() is None:
+            os.kill(self.process.pid, signal.SIGKILL)
         _, log = self.process.communicate()
         return log
 

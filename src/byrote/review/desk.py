@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import RLock
+from threading import Lock, RLock
 
 from byrote.review import verdicts
 from byrote.review.pairs import Mode, Shown, dealt
@@ -47,15 +47,17 @@ class Desk:
         self._keys: dict[str, Said] = {}
         self._number = 0
         self._held: sqlite3.Connection | None = None
-        self._lock = RLock()
+        self._writing = RLock()  # of the database
+        self._lock = Lock()  # of what is in memory, so that whoever reads waits for no disk
         self.refresh()
 
     def refresh(self) -> None:
         """Read the events that were added since, by whomever. Raises StoreError."""
-        with self._lock:
+        with self._writing:
             self._number, events = verdicts.since(self.file, self._number)
-            for said in events:
-                self._take(said)
+            with self._lock:
+                for said in events:
+                    self._take(said)
 
     def judge(self, name: str, pair: Shown, verdict: str | None, note: str, key: str) -> bool:
         """Store a verdict, or take the last one back (None), and tell whether it was new; durable once it returns.
@@ -64,7 +66,7 @@ class Desk:
         StoreError where the database refuses.
         """
         said = Said(name, pair.picture, pair.sample, verdict, note, f"page {name} {key}")
-        with self._lock:
+        with self._writing:
             self.refresh()
             if self._keys.get(said.key, said) != said:
                 raise Conflict("this key was used for another verdict")

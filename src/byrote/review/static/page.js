@@ -22,6 +22,7 @@ let upcoming = []; // open turns, the next first
 let judged = 0;
 let moves = 0; // counts moves, so that a late answer does not show an old pair
 let wanted = 0; // when the pair on the stage was asked for, in ms
+const troubles = {}; // what is told at the top, by its kind
 let ready = false; // whether the pair on the stage can be seen, and so be judged
 
 const outbox = new Outbox(
@@ -29,11 +30,11 @@ const outbox = new Outbox(
     const words = unsent === 0 ? "All stored" : `${unsent} not stored yet`;
     $("state").textContent = words;
     $("state").className = silent ? "silent" : unsent ? "waiting" : "stored";
-    tell(silent ? `The server does not answer. ${unsent} of your verdicts wait in this page and are sent again.` : "");
+    tell(silent ? `The server does not answer. ${unsent} of your verdicts wait in this page and are sent again.` : "", "silent");
   },
   (item, words) => {
     said.delete(item.id);
-    tell(`A verdict was refused: ${words}. Pair ${item.id} is open again.`);
+    tell(`A verdict was refused: ${words}. Pair ${item.id} is open again.`, "refused");
   },
 );
 
@@ -171,6 +172,7 @@ async function bitmap(id, which) {
 
 function judge(verdict) {
   if (!turn || !ready) return;
+  tell("", "refused");
   before.push({ ordinal: turn.ordinal, id: turn.id, verdict: turn.verdict, note: turn.note });
   judged += turn.verdict ? 0 : 1;
   say(turn.id, verdict, $("note").value);
@@ -237,8 +239,11 @@ function announce(words) {
   $("live").textContent = words;
 }
 
-function tell(words) {
-  if ($("alert").textContent !== words) $("alert").textContent = words;
+// Each kind of trouble is told until it is over.
+function tell(words, kind = "page") {
+  troubles[kind] = words;
+  const all = Object.values(troubles).filter(Boolean).join(" ");
+  if ($("alert").textContent !== all) $("alert").textContent = all;
 }
 
 function reveal(shown) {
