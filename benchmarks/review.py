@@ -5,8 +5,8 @@
 A draw of that many pairs, their samples in the parts of a real store (512 x 512 PNG, drawn portraits), their pictures
 in files (JPEG). The server runs in a process of its own, as `byrote review serve` does it. Measured in the page, from
 the key to the frame after both images are drawn: the first pair from the call of the address on, the next pair after a
-verdict, a pair that nothing was fetched of before. Counted are the pictures and samples of a pool, so that the disk's
-cache helps as it does not with as many different ones.
+verdict, a pair that nothing was fetched of before. Pictures and samples are those of a pool of 64, so that the
+disk's cache helps as it does not with as many different ones.
 """
 
 import argparse
@@ -172,7 +172,7 @@ def main() -> None:
         browser.close()
         server.terminate()
     result = {
-        "command": "python benchmarks/review.py " + " ".join(sys.argv[1:]),
+        "command": f"python benchmarks/review.py --work FOLDER --matches {options.matches} --side {options.side}",
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.machine()}, {platform.system()}",
         "matches": options.matches,
