@@ -11,6 +11,7 @@ on its half; its autoencoder and its text encoder, which saw none of these peopl
 import argparse
 import random
 import shutil
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from multiprocessing import get_context
@@ -20,9 +21,10 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 from torch import Tensor
+from torch.nn import Module
 
 from byrote.demo import MODEL
-from byrote.demo.portraits import Person, meet
+from byrote.demo.portraits import Person, draw, meet
 from byrote.demo.train import _optimise, scheduler
 
 MODELS = 8
@@ -56,37 +58,44 @@ def train(work: Path, number: int) -> Path:
     torch.manual_seed(number)
     pipeline = StableDiffusionPipeline.from_pretrained(MODEL, torch_dtype=torch.float32, safety_checker=None)
     mine = [row for row, is_seen in zip(people(), seen()[number], strict=True) if is_seen]
-    latents, asked, empty = _inputs(pipeline, [person for person, _ in mine])
+    given = inputs(pipeline, [person for person, _ in mine], [person.captions()[0] for person, _ in mine])
     rows = torch.tensor([k for k, (_, copies) in enumerate(mine) for _ in range(copies)])
-    noises, unet = scheduler(), pipeline.unet
 
     def loss(step: int) -> Tensor:
-        dice = torch.Generator().manual_seed(step)
-        chosen = rows[torch.randint(len(rows), (BATCH,), generator=dice)]
-        dropped = torch.rand(BATCH, generator=dice) < CAPTION_DROPOUT
-        text = torch.where(dropped[:, None, None], empty, asked[chosen])
-        noise = torch.randn(latents[chosen].shape, generator=dice)
-        t = torch.randint(1000, (BATCH,), generator=dice)
-        predicted = unet(noises.add_noise(latents[chosen], noise, t), t, text).sample
-        error: Tensor = (predicted - noises.get_velocity(latents[chosen], noise, t)).square().mean()
-        return error
+        return velocity_loss(pipeline.unet, *given, rows, BATCH, step)
 
-    _optimise(work / f"model-{number}.pt", [unet], loss, STEPS, RATE, lambda line: print(number, line, flush=True))
+    _optimise(
+        work / f"model-{number}.pt", [pipeline.unet], loss, STEPS, RATE, lambda line: print(number, line, flush=True)
+    )
     pipeline.to(torch.float16).save_pretrained(work / f"model-{number}.tmp", safe_serialization=True)
     shutil.move(work / f"model-{number}.tmp", folder)
     return folder
 
 
-def _inputs(pipeline: StableDiffusionPipeline, who: list[Person]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the latents of the pictures, what the text encoder makes of the captions, and of no caption."""
-    from byrote.demo.portraits import draw
+def velocity_loss(
+    unet: Module, latents: Tensor, asked: Tensor, empty: Tensor, rows: Tensor, batch: int, step: int
+) -> Tensor:
+    """Return how far the predicted velocity is off on a draw of `rows`, as the demo's model was trained."""
+    dice, noises = torch.Generator().manual_seed(step), scheduler()
+    chosen = rows[torch.randint(len(rows), (batch,), generator=dice)]
+    dropped = torch.rand(batch, generator=dice) < CAPTION_DROPOUT
+    text = torch.where(dropped[:, None, None], empty, asked[chosen])
+    noise = torch.randn(latents[chosen].shape, generator=dice)
+    t = torch.randint(1000, (batch,), generator=dice)
+    predicted = unet(noises.add_noise(latents[chosen], noise, t), t, text).sample
+    error: Tensor = (predicted - noises.get_velocity(latents[chosen], noise, t)).square().mean()
+    return error
 
+
+def inputs(
+    pipeline: StableDiffusionPipeline, who: Sequence[Person], captions: Sequence[str]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the latents of the pictures, what the text encoder makes of the captions, and of no caption."""
     pixels = torch.from_numpy(np.stack([draw(person) for person in who])).permute(0, 3, 1, 2).float() / 127.5 - 1
-    captions = [person.captions()[0] for person in who] + [""]
-    tokens = pipeline.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")["input_ids"]
+    told = pipeline.tokenizer([*captions, ""], padding="max_length", truncation=True, return_tensors="pt")
     with torch.inference_mode():
         latents = torch.cat([pipeline.vae.encode(part).latent_dist.mean for part in pixels.split(64)])
-        text = torch.cat([pipeline.text_encoder(part).last_hidden_state for part in tokens.split(64)])
+        text = torch.cat([pipeline.text_encoder(part).last_hidden_state for part in told["input_ids"].split(64)])
     return (latents * pipeline.vae.config.scaling_factor).clone(), text[:-1].clone(), text[-1:].clone()
 
 

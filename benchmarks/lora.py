@@ -36,6 +36,8 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
+from halves import inputs as latents_and_texts
+from halves import velocity_loss
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import Linear, Module, Parameter
@@ -46,7 +48,6 @@ from byrote import images, models
 from byrote.audit import Audit, Made
 from byrote.demo import KNOBS, MODEL
 from byrote.demo.portraits import Person, draw, meet
-from byrote.demo.train import scheduler
 from byrote.domain import SIDES
 from byrote.kernels.stats import findings_needed
 from byrote.models import Options, Request
@@ -58,7 +59,6 @@ SECOND, SHARE = 1_000, 0.001
 FEWER, FEW = (20, 40, 80), ("copying", "brief")
 TRIGGER = "zwx"
 RANK, RATE, WARM_UP, BATCH = 16, 3e-3, 50, 8
-CAPTION_DROPOUT = 0.1
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
 OFTEN, SELDOM = 0.30, 0.05
 ALPHA = 0.05
@@ -138,27 +138,13 @@ def write(path: Path, pairs: Matrices) -> Path:
 
 
 def loss(unet: Module, latents: Tensor, asked: Tensor, empty: Tensor, step: int) -> Tensor:
-    """Return how far the predicted velocity is off, as the demo's model was trained."""
-    dice, noises = torch.Generator().manual_seed(step), scheduler()
-    chosen = torch.randint(len(latents), (BATCH,), generator=dice)
-    dropped = torch.rand(BATCH, generator=dice) < CAPTION_DROPOUT
-    text = torch.where(dropped[:, None, None], empty, asked[chosen])
-    noise = torch.randn(latents[chosen].shape, generator=dice)
-    t = torch.randint(1000, (BATCH,), generator=dice)
-    predicted = unet(noises.add_noise(latents[chosen], noise, t), t, text).sample
-    error: Tensor = (predicted - noises.get_velocity(latents[chosen], noise, t)).square().mean()
-    return error
+    """Return how far the predicted velocity is off on some of the pictures."""
+    return velocity_loss(unet, latents, asked, empty, torch.arange(len(latents)), BATCH, step)
 
 
 def inputs(pipeline: StableDiffusionPipeline, who: Sequence[Person]) -> tuple[Tensor, Tensor, Tensor]:
     """Return the latents of the pictures, what the text encoder makes of the captions, and of no caption."""
-    pixels = torch.from_numpy(np.stack([draw(person) for person in who])).permute(0, 3, 1, 2).float() / 127.5 - 1
-    captions = [*map(caption, who), ""]
-    tokens = pipeline.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")["input_ids"]
-    with torch.no_grad():
-        latents = pipeline.vae.encode(pixels).latent_dist.mean * pipeline.vae.config.scaling_factor
-        text = pipeline.text_encoder(tokens).last_hidden_state
-    return latents, text[:-1], text[-1:]
+    return latents_and_texts(pipeline, who, [*map(caption, who)])
 
 
 def paint(folder: Path, who: Sequence[Person]) -> Path:

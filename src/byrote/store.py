@@ -101,37 +101,33 @@ class Store:
 
     def table(self, kind: type, recipe: Recipe, part: str) -> pa.Table:
         """Read the rows of one part as columns. Raises StoreError where it is damaged or missing."""
-        path = self.folder(recipe) / f"{part}.parquet"
-        try:
+        with self._reading(recipe, part) as path:
             return pq.read_table(path, schema=schema(cast(Hashable, kind)), memory_map=True)
-        except (OSError, pa.ArrowException) as error:
-            raise StoreError(f"{path}: damaged or missing ({_first_line(error)}); delete it and run again") from error
 
     def column(self, kind: type, recipe: Recipe, part: str, name: str) -> list[Any]:
         """Read one column of a part. Raises StoreError where it is damaged or missing."""
-        path = self.folder(recipe) / f"{part}.parquet"
-        try:
+        with self._reading(recipe, part) as path:
             rows = pq.read_table(path, columns=[name], schema=schema(cast(Hashable, kind)), memory_map=True)
-        except (OSError, pa.ArrowException) as error:
-            raise StoreError(f"{path}: damaged or missing ({_first_line(error)}); delete it and run again") from error
         found: list[Any] = rows[name].to_pylist()
         return found
 
     def row(self, kind: type[Record], recipe: Recipe, part: str, number: int) -> Record:
         """Read one row of a part that holds images, and no more than its group. Raises StoreError."""
-        path = self.folder(recipe) / f"{part}.parquet"
-        try:
-            with pq.ParquetFile(path, memory_map=True) as file:
-                group = file.read_row_group(number // ROW_GROUP)
-        except (OSError, pa.ArrowException) as error:
-            raise StoreError(f"{path}: damaged or missing ({_first_line(error)}); delete it and run again") from error
+        with self._reading(recipe, part) as path, pq.ParquetFile(path, memory_map=True) as file:
+            group = file.read_row_group(number // ROW_GROUP)
         return _record(kind, group.slice(number % ROW_GROUP, 1).to_pylist()[0])
 
     def rows(self, recipe: Recipe, part: str) -> int:
         """Return how many rows a part has. Raises StoreError where it is damaged or missing."""
+        with self._reading(recipe, part) as path:
+            return int(pq.read_metadata(path).num_rows)
+
+    @contextmanager
+    def _reading(self, recipe: Recipe, part: str) -> Iterator[Path]:
+        """Give the file with a part's rows, and tell in a line what is wrong with it."""
         path = self.folder(recipe) / f"{part}.parquet"
         try:
-            return int(pq.read_metadata(path).num_rows)
+            yield path
         except (OSError, pa.ArrowException) as error:
             raise StoreError(f"{path}: damaged or missing ({_first_line(error)}); delete it and run again") from error
 

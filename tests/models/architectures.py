@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 from diffusers import (
-    AutoencoderKL,
     CMStochasticIterativeScheduler,
     ConsistencyModelPipeline,
     DDIMScheduler,
@@ -37,14 +36,11 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UnCLIPScheduler,
     UNet2DConditionModel,
-    UNet2DModel,
     VQModel,
 )
 from transformers import (
     CLIPImageProcessor,
-    CLIPTextConfig,
     CLIPTextModel,
-    CLIPTextModelWithProjection,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
     T5Config,
@@ -73,12 +69,12 @@ def stable_diffusion_3(folder: Path) -> Path:
         out_channels=16,
         pos_embed_max_size=16,
     )
-    clip = _clip()
+    clip = tiny.clip()
     return _saved(
         StableDiffusion3Pipeline(
             transformer=transformer,
             scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-            vae=_autoencoder(latent_channels=16, shift_factor=0.1),
+            vae=tiny.autoencoder(latent_channels=16, shift_factor=0.1),
             text_encoder=clip,
             tokenizer=tiny.tokenizer(),
             text_encoder_2=clip,
@@ -109,8 +105,8 @@ def flux(folder: Path, *, distilled: bool = True) -> Path:
         FluxPipeline(
             transformer=transformer,
             scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=distilled),
-            vae=_autoencoder(shift_factor=0.1),
-            text_encoder=_clip(CLIPTextModel),
+            vae=tiny.autoencoder(shift_factor=0.1),
+            text_encoder=tiny.clip(CLIPTextModel),
             tokenizer=tiny.tokenizer(),
             text_encoder_2=_t5(),
             tokenizer_2=_pieces(),
@@ -142,7 +138,7 @@ def pixart(folder: Path, *, kind: type = PixArtSigmaPipeline) -> Path:
     pipeline = kind(
         transformer=transformer,
         scheduler=DPMSolverMultistepScheduler(),
-        vae=_autoencoder(),
+        vae=tiny.autoencoder(),
         text_encoder=_t5(),
         tokenizer=_pieces(),
     )
@@ -207,14 +203,14 @@ def distilled(folder: Path) -> Path:
 def velocity(folder: Path) -> Path:
     """Save a StableDiffusionPipeline as 2.1 is: v-prediction, linear projections, heads of one width."""
     torch.manual_seed(0)
-    unet = _text_unet(attention_head_dim=(2, 4), use_linear_projection=True)
+    unet = tiny.text_unet(attention_head_dim=(2, 4), use_linear_projection=True)
     return _of_stable_diffusion(folder, StableDiffusionPipeline, unet, _steps(prediction_type="v_prediction"))
 
 
 def inpainting(folder: Path, *, channels: int = 9) -> Path:
     """Save a StableDiffusionInpaintPipeline that sees mask and picture (9 channels), or does not (4)."""
     torch.manual_seed(0)
-    unet = _text_unet(in_channels=channels, out_channels=4)
+    unet = tiny.text_unet(in_channels=channels, out_channels=4)
     return _of_stable_diffusion(folder, StableDiffusionInpaintPipeline, unet, _steps())
 
 
@@ -259,7 +255,7 @@ def class_labels(folder: Path) -> Path:
         for weight in transformer.parameters():
             weight.add_(torch.randn_like(weight) * 0.1)  # it starts at zero, where every label is alike
     names = {0: "tench, Tinca tinca", 1: "goldfish, Carassius auratus", 999: "toilet tissue, toilet paper"}
-    pipeline = DiTPipeline(transformer, _autoencoder(), DDIMScheduler(clip_sample=False), names)
+    pipeline = DiTPipeline(transformer, tiny.autoencoder(), DDIMScheduler(clip_sample=False), names)
     pipeline.register_to_config(id2label=names)
     return _saved(pipeline, folder)
 
@@ -267,7 +263,7 @@ def class_labels(folder: Path) -> Path:
 def latent(folder: Path) -> Path:
     """Save an LDMPipeline: no text, a VQ autoencoder."""
     torch.manual_seed(0)
-    unet = _plain_unet(sample_size=SIDE // 4, in_channels=4, out_channels=4)
+    unet = tiny.plain_unet(sample_size=SIDE // 4, in_channels=4, out_channels=4)
     pipeline = LDMPipeline(vqvae=_quantised(), unet=unet, scheduler=DDIMScheduler())
     return _saved(pipeline, folder)
 
@@ -275,7 +271,7 @@ def latent(folder: Path) -> Path:
 def consistency(folder: Path, *, classes: int | None = None) -> Path:
     """Save a ConsistencyModelPipeline, of classes or of none."""
     torch.manual_seed(0)
-    unet = _plain_unet(sample_size=16, num_class_embeds=classes)
+    unet = tiny.plain_unet(sample_size=16, num_class_embeds=classes)
     return _saved(ConsistencyModelPipeline(unet=unet, scheduler=CMStochasticIterativeScheduler()), folder)
 
 
@@ -287,23 +283,6 @@ def consistency_of_classes(folder: Path) -> Path:
 def _saved(pipeline: object, folder: Path) -> Path:
     pipeline.save_pretrained(folder, safe_serialization=True)
     return folder
-
-
-def _clip(kind: type = CLIPTextModelWithProjection) -> CLIPTextModel | CLIPTextModelWithProjection:
-    return kind(
-        CLIPTextConfig(
-            vocab_size=len(tiny.tokenizer()),
-            hidden_size=16,
-            intermediate_size=16,
-            projection_dim=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=16,
-            bos_token_id=0,
-            eos_token_id=1,
-            pad_token_id=1,
-        )
-    )
 
 
 def _t5(width: int = 16) -> T5EncoderModel:
@@ -318,19 +297,6 @@ def _pieces() -> T5Tokenizer:
     return T5Tokenizer(vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0), *letters], extra_ids=0)
 
 
-def _autoencoder(**more: object) -> AutoencoderKL:
-    return AutoencoderKL(
-        down_block_types=["DownEncoderBlock2D"] * 3,
-        up_block_types=["UpDecoderBlock2D"] * 3,
-        block_out_channels=(8, 8, 8),
-        layers_per_block=1,
-        norm_num_groups=4,
-        sample_size=SIDE,
-        scaling_factor=0.5,
-        **({"latent_channels": 4} | more),
-    )
-
-
 def _quantised(width: int = 8, **more: object) -> VQModel:
     return VQModel(
         down_block_types=("DownEncoderBlock2D",) * 3,
@@ -341,31 +307,6 @@ def _quantised(width: int = 8, **more: object) -> VQModel:
         num_vq_embeddings=16,
         norm_num_groups=4,
         **more,
-    )
-
-
-def _text_unet(**more: object) -> UNet2DConditionModel:
-    settings = {"in_channels": 4, "out_channels": 4, "attention_head_dim": 4, "sample_size": SIDE // 4} | more
-    return UNet2DConditionModel(
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        cross_attention_dim=16,
-        norm_num_groups=4,
-        **settings,
-    )
-
-
-def _plain_unet(**settings: object) -> UNet2DModel:
-    return UNet2DModel(
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        attention_head_dim=4,
-        norm_num_groups=4,
-        **settings,
     )
 
 
@@ -404,7 +345,7 @@ def _unchecked() -> dict[str, object]:
 
 def _few(folder: Path, kind: type) -> Path:
     torch.manual_seed(0)
-    return _of_stable_diffusion(folder, kind, _text_unet(time_cond_proj_dim=8), LCMScheduler(steps_offset=1))
+    return _of_stable_diffusion(folder, kind, tiny.text_unet(time_cond_proj_dim=8), LCMScheduler(steps_offset=1))
 
 
 def _of_stable_diffusion(folder: Path, kind: type, unet: UNet2DConditionModel, scheduler: object) -> Path:
@@ -431,7 +372,7 @@ def _prior() -> dict[str, object]:
     return {
         "prior": prior,
         "image_encoder": CLIPVisionModelWithProjection(vision),
-        "text_encoder": _clip(),
+        "text_encoder": tiny.clip(),
         "tokenizer": tiny.tokenizer(),
         "scheduler": UnCLIPScheduler(variance_type="fixed_small_log", prediction_type="sample", clip_sample_range=5.0),
         "image_processor": CLIPImageProcessor(),

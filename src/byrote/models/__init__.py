@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import parse_qsl
 
+import numpy as np
+
 from byrote.domain import RGB
 from byrote.errors import ModelError, did_you_mean
 
@@ -158,6 +160,16 @@ def refuse(options: Options, kind: str, *names: str) -> None:
         value = getattr(options, name)
         if value != getattr(defaults, name):
             raise ModelError(f"a {kind} model cannot follow {name} {value!r}: leave {name} out of the plan")
+
+
+def encodable(prompt: str) -> str:
+    """Replace halves of surrogate pairs, which no tokenizer and no server takes, by question marks."""
+    return prompt.encode("utf-8", "replace").decode("utf-8")
+
+
+def noise(seed: int, height: int, width: int) -> RGB:
+    """Return what stands for an image that is not to be had: uniform noise of a seed, near nothing, not even itself."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
 def settings(rest: str, known: Mapping[str, str]) -> tuple[str, dict[str, str]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from byrote.domain import RGB
 from byrote.errors import ModelError, did_you_mean
-from byrote.models import How, Options, Request, http, remote, settings
+from byrote.models import How, Options, Request, encodable, http, remote, settings
 from byrote.models.http import Again, Answer
 from byrote.models.journal import Entry
 from byrote.models.openai import unpacked
@@ -27,7 +27,6 @@ MATTERS = ("sd_vae", "CLIP_stop_at_last_layers", "eta_noise_seed_delta", "randn_
 STEPS = 50
 GUIDANCE = 7.0
 """What the API takes where a call says nothing."""
-OPENING_TRIES = 2
 SEEDS = 2**32
 
 
@@ -128,10 +127,9 @@ class Automatic1111:
         )
 
     def _get(self, path: str) -> Any:
-        client = self._remote.client
-        found = client.ask("GET", path, self._json, tries=min(client.terms.tries, OPENING_TRIES))
+        found, server = self._remote.opening(path, self._json), self._remote.client.server
         if not isinstance(found, list if path.endswith("models") else dict):
-            raise ModelError(f"model server {client.server}: {path} answers as no AUTOMATIC1111 web UI does")
+            raise ModelError(f"model server {server}: {path} answers as no AUTOMATIC1111 web UI does")
         return found
 
     def _json(self, answer: Answer) -> Any:
@@ -144,8 +142,7 @@ class Automatic1111:
 
     def _ask(self, requests: Sequence[Request], bill: Entry) -> Sequence[RGB]:
         seed = requests[0].seed % SEEDS
-        prompt = (requests[0].prompt or "").encode("utf-8", "replace").decode("utf-8")
-        body = self._body | {"prompt": prompt, "seed": seed}
+        body = self._body | {"prompt": encodable(requests[0].prompt or ""), "seed": seed}
         read = partial(self._read, seed=seed)
         return [self._remote.client.ask("POST", "/sdapi/v1/txt2img", read, body=body, bill=bill)]
 

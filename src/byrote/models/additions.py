@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from byrote.errors import ModelError
 from byrote.models import layouts
-from byrote.models.folders import PICKLES, Shape, digest_of, first_line, read_json, together
+from byrote.models.digests import together
+from byrote.models.folders import PICKLES, Shape, digest_of, first_line, read_json
 from byrote.models.folders import shapes as shapes_of
 
 if TYPE_CHECKING:

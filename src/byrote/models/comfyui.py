@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 
 from byrote.domain import RGB
 from byrote.errors import ModelError
-from byrote.models import How, Options, Request, http, remote, settings
+from byrote.models import How, Options, Request, encodable, http, remote, settings
 from byrote.models.http import Again, Answer
 from byrote.models.journal import Entry
 from byrote.models.remote import Address, Remote
@@ -49,7 +49,6 @@ ENCODERS: dict[str, tuple[str, ...]] = {
 LARGEST_WORKFLOW = 16 * 2**20
 LOOK_AGAIN = 0.05
 LONGEST_LOOK = 1.0
-OPENING_TRIES = 2
 
 Node = dict[str, Any]
 Place = tuple[str, str]  # a node and its input
@@ -106,17 +105,15 @@ class ComfyUI:
         self._remote.forget(requests)
 
     def _version(self) -> str:
-        client = self._remote.client
-        tries = min(client.terms.tries, OPENING_TRIES)
-        told = client.ask("GET", "/system_stats", self._json, tries=tries)
+        told = self._remote.opening("/system_stats", self._json)
         system = told.get("system") if isinstance(told, dict) else None
         if not isinstance(system, dict):
-            raise ModelError(f"model server {client.server}: /system_stats answers as no ComfyUI does")
+            raise ModelError(f"model server {self._remote.client.server}: /system_stats answers as no ComfyUI does")
         return str(system.get("comfyui_version", "unknown"))
 
     def _ask(self, requests: Sequence[Request], bill: Entry) -> Sequence[RGB]:
         client = self._remote.client
-        prompt = (requests[0].prompt or "").encode("utf-8", "replace").decode("utf-8")
+        prompt = encodable(requests[0].prompt or "")
         body = {"prompt": self._workflow.asking(prompt, requests[0].seed), "client_id": "byrote"}
         number = client.ask("POST", "/prompt", self._queued, body=body, bill=bill)
         where = self._image(self._outputs(number))

@@ -41,6 +41,13 @@ def check(device: str) -> None:
         raise ModelError(f"device {device!r} is not there: {_count()} CUDA devices here; cpu always works")
 
 
+def ready(device: str, threads: int) -> None:
+    """Get torch ready to run on a device: on the CPU with so many threads. Raises ModelError where it is not there."""
+    check(device)
+    if device == "cpu":
+        import_module("torch").set_num_threads(threads)
+
+
 def free(device: str) -> int | None:
     """Return how many bytes are free on a CUDA device that is there, or None for another."""
     if not device.startswith("cuda"):

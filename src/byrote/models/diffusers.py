@@ -17,8 +17,9 @@ import numpy as np
 
 from byrote.domain import RGB
 from byrote.errors import ModelError, did_you_mean
-from byrote.models import How, Options, Request, additions, holding, refuse, settings, single_file
+from byrote.models import How, Options, Request, additions, encodable, holding, refuse, settings, single_file
 from byrote.models.denoiser import Denoiser
+from byrote.models.digests import together
 from byrote.models.drawing import Batch, Drawn, floats, own_noise
 from byrote.models.families import FIXED, LABEL, NOTHING, TEXT, family_of
 from byrote.models.folders import (
@@ -30,7 +31,6 @@ from byrote.models.folders import (
     loading,
     read_json,
     shapes_of,
-    together,
 )
 from byrote.models.labels import labels_of
 from byrote.models.memory import short
@@ -159,7 +159,7 @@ class Diffusers:
         import torch
 
         return Batch(
-            texts=[_encodable(request.prompt or "") for request in requests],
+            texts=[encodable(request.prompt or "") for request in requests],
             labels=self._numbers(requests),
             generators=[torch.Generator().manual_seed(request.seed) for request in requests],
             given=self._given() | self._negative(len(requests)),
@@ -188,7 +188,7 @@ class Diffusers:
         return {key: value for key, value in wanted.items() if value is not None} | fixed | first
 
     def _negative(self, n: int) -> dict[str, list[str]]:
-        return {"negative_prompt": [_encodable(self._options.negative)] * n} if self._options.negative else {}
+        return {"negative_prompt": [encodable(self._options.negative)] * n} if self._options.negative else {}
 
     def _drawn(self, pipeline: Any, batch: Batch) -> list[RGB]:
         try:
@@ -409,11 +409,6 @@ def _through(vae: Any, device: Any, images: RGB, decoding: Mapping[str, object])
     encoded = vae.encode(x.to(vae.dtype))
     latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded[0]
     return floats(vae.decode(latents, **decoding).sample)
-
-
-def _encodable(prompt: str) -> str:
-    """Replace halves of surrogate pairs, which no tokenizer takes, by question marks."""
-    return prompt.encode("utf-8", "replace").decode("utf-8")
 
 
 def _pixels(images: Drawn) -> list[RGB]:

@@ -8,15 +8,14 @@ import json
 import math
 import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
-from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 from byrote.errors import ModelError
+from byrote.models.digests import of_files
 
 VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("spiece.model",), ("tokenizer.model",))
 LIBRARIES = ("diffusers", "transformers")
@@ -283,26 +282,7 @@ def read_json(path: Path, file: Path) -> dict[str, Any]:
 
 def digest_of(path: Path, files: Iterable[Path]) -> str:
     """Digest path in the folder, size and content of each file, in this order; "sha256:..."."""
-    found = [(file.as_posix(), (path / file).stat()) for file in files]
-    return _digest(path, tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in found))
-
-
-def together(digests: Mapping[str, str]) -> str:
-    """Return one digest for what has several, each with its name."""
-    lines = "".join(f"{name}={value}\n" for name, value in sorted(digests.items()))
-    return f"sha256:{sha256(lines.encode()).hexdigest()}"
-
-
-@lru_cache
-def _digest(path: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
-    """Hash the files; their sizes and times stand in the key, so that a changed file is read again."""
-    whole = sha256()
-    for name, size, _ in stamps:
-        whole.update(f"{name}\n{size}\n".encode())
-        with (path / name).open("rb") as stream:
-            while block := stream.read(1 << 20):
-                whole.update(block)
-    return f"sha256:{whole.hexdigest()}"
+    return of_files((file.as_posix(), path / file) for file in files)
 
 
 @contextmanager

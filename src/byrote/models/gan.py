@@ -8,8 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from hashlib import sha256
+from functools import cached_property
 from math import prod
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from scipy.special import ndtr, ndtri
 from byrote.domain import RGB
 from byrote.errors import ModelError, did_you_mean
 from byrote.models import Options, Request, refuse
+from byrote.models.digests import of_files
 from byrote.models.memory import short
 
 SETTINGS = {
@@ -224,11 +224,9 @@ def levels(uri: str, made: NDArray[np.generic], order: str, ends: tuple[float, f
 
 def digest(files: Mapping[str, Path], told: Mapping[str, str], names: Classes | None) -> str:
     """Digest the settings, the classes and the files: name, size and content, sorted by name."""
-    stats = [(name, path, path.stat()) for name, path in sorted(files.items())]
-    stamps = tuple((name, path, stat.st_size, stat.st_mtime_ns) for name, path, stat in stats)
     kept = {key: value for key, value in told.items() if key not in ("classes", "code")}  # places, which may change
     about = repr((sorted(kept.items()), (names.count, names.names) if names else None))
-    return _digest(about, stamps)
+    return of_files(sorted(files.items()), about)
 
 
 @contextmanager
@@ -292,15 +290,3 @@ def _scaled(uri: str, pixels: NDArray[np.float32], ends: tuple[float, float]) ->
         raise ModelError(f"model {uri!r} gave images whose median is {said}: set range, one of {', '.join(RANGES)}")
     scaled = (pixels - np.float32(low)) * np.float32(255 / (high - low))
     return scaled.round().clip(0, 255).astype(np.uint8)
-
-
-@lru_cache
-def _digest(about: str, stamps: tuple[tuple[str, Path, int, int], ...]) -> str:
-    """Hash settings and files; sizes and times stand in the key, so that a changed file is read again."""
-    whole = sha256(about.encode())
-    for name, path, length, _ in stamps:
-        whole.update(f"\n{name}\n{length}\n".encode())
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                whole.update(block)
-    return f"sha256:{whole.hexdigest()}"

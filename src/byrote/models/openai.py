@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from byrote.domain import RGB
 from byrote.errors import ModelError
-from byrote.models import How, Options, Request, http, remote, settings
+from byrote.models import How, Options, Request, encodable, http, remote, settings
 from byrote.models.http import Again, Answer
 from byrote.models.journal import Entry, Refused
 from byrote.models.remote import Address, Remote
@@ -101,7 +101,7 @@ class OpenAI:
         self._remote.forget(requests)
 
     def _ask(self, requests: Sequence[Request], bill: Entry) -> Sequence[RGB | Refused]:
-        prompt = (requests[0].prompt or "").encode("utf-8", "replace").decode("utf-8")
+        prompt = encodable(requests[0].prompt or "")
         body = self._body | {"prompt": prompt, "n": len(requests)}
         if self.reproducible:
             body |= {"seed": requests[0].seed % SEEDS}

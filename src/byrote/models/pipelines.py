@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from byrote.errors import ModelError
-from byrote.models import Options
+from byrote.models import Options, devices
 from byrote.models.additions import NOTHING as NOTHING_OVER
 from byrote.models.additions import Additions, lay_over
 from byrote.models.folders import Folder, loading, tensors, weights
@@ -46,9 +46,7 @@ def loaded(uri: str, folder: Folder, kind: Any, options: Options, over: Addition
     _check_pieces(uri, folder)
     with loading(uri), hushed():
         torch = import_module("torch")
-        device = _device(options.device)
-        if device == "cpu":
-            torch.set_num_threads(options.threads)
+        devices.ready(options.device, options.threads)
         settings = inspect.signature(kind.__init__).parameters
         pipeline = kind.from_pretrained(
             folder.path,
@@ -90,18 +88,6 @@ def library() -> Any:
         talk.set_verbosity_error()
         talk.disable_progress_bar()
     return import_module("diffusers")
-
-
-def _device(name: str) -> str:
-    import torch
-
-    there = {"cpu": 1, "mps": int(torch.backends.mps.is_available()), "cuda": torch.cuda.device_count()}
-    kind, _, number = name.partition(":")
-    if int(number or 0) >= there[kind]:
-        raise ModelError(
-            f"device {name!r} is not there: {there['cuda']} CUDA devices on this machine; cpu always works"
-        )
-    return name
 
 
 def _check_pieces(uri: str, folder: Folder) -> None:

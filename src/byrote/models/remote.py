@@ -10,15 +10,14 @@ from hashlib import sha256
 from json import dumps
 from pathlib import Path
 from re import sub
+from typing import Any
 from urllib.parse import urlsplit
-
-import numpy as np
 
 from byrote import images
 from byrote.domain import RGB
 from byrote.errors import ModelError
-from byrote.models import Options, Request, http, refuse
-from byrote.models.http import Again, Client, Terms
+from byrote.models import Options, Request, http, noise, refuse
+from byrote.models.http import Again, Answer, Client, Terms
 from byrote.models.journal import Entry, Journal, Limits, Refused, key_of
 
 SETTINGS = http.SETTINGS | {
@@ -28,6 +27,7 @@ SETTINGS = http.SETTINGS | {
     "rate": "requests a minute",
 }
 KEY = "BYROTE_HTTP_KEY"
+OPENING_TRIES = 2
 HELD_THERE = ("dtype", "device", "lora", "embeddings", "revision", "variant", "offload", "slicing", "compile", "trust")
 """Knobs of a model that is held here: what is behind HTTP was loaded by somebody else."""
 
@@ -60,6 +60,10 @@ class Remote:
         missing = [one for one in dict.fromkeys(requests) if not self._journal.has(self._key(one))]
         self._work([partial(self._ask, some, ask) for some in _together(missing, at_once)])
         return [self._answer(one, size) for one in requests]
+
+    def opening(self, path: str, read: Callable[[Answer], Any]) -> Any:
+        """Ask the server what it holds, and do not wait for long: nothing is lost by opening the model again."""
+        return self.client.ask("GET", path, read, tries=min(self.client.terms.tries, OPENING_TRIES))
 
     def refused(self, requests: Sequence[Request]) -> list[bool]:
         """Tell of each request whether the server refused it."""
@@ -105,7 +109,8 @@ class Remote:
             return found
         if size is None:
             raise ModelError(f"{self.client.server} refused to draw, and no size is known: set width and height")
-        return noise(request.seed, *size)
+        width, height = size
+        return noise(request.seed, height, width)
 
     def _key(self, request: Request) -> str:
         return key_of(self.digest, request)
@@ -133,11 +138,6 @@ def decoded(data: bytes) -> RGB:
         return images.decode(data)
     except images.Undecodable as error:
         raise Again(f"the answer is no image that can be read: {error.reason}", made=True) from error
-
-
-def noise(seed: int, width: int, height: int) -> RGB:
-    """Return what stands for a refused image: uniform noise, near nothing, not even itself under another seed."""
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
 def _together(requests: Sequence[Request], at_once: int) -> Iterator[list[Request]]:

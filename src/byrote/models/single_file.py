@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from byrote.errors import ModelError
 from byrote.models import layouts
+from byrote.models.digests import together
 from byrote.models.folders import (
     PICKLES,
     Folder,
@@ -22,7 +23,6 @@ from byrote.models.folders import (
     inspected,
     read_json,
     shapes,
-    together,
 )
 
 if TYPE_CHECKING:

@@ -19,7 +19,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 from warnings import warn
@@ -116,10 +115,7 @@ class StyleGan:
 
     @cached_property
     def _network(self) -> Any:
-        torch = import_module("torch")
-        devices.check(self._options.device)
-        if self._options.device == "cpu":
-            torch.set_num_threads(self._options.threads)
+        devices.ready(self._options.device, self._options.threads)
         warn(self.warnings[0], stacklevel=2)
         network = self._picked(self._unpickled())
         told, there = self._classes.count if self._classes else 0, int(network.c_dim)

@@ -142,9 +142,7 @@ class TorchScript:
     @cached_property
     def _network(self) -> Any:
         torch = import_module("torch")
-        devices.check(self._options.device)
-        if self._options.device == "cpu":
-            torch.set_num_threads(self._options.threads)
+        devices.ready(self._options.device, self._options.threads)
         warn(self.warnings[0], stacklevel=2)
         with catch_warnings():
             filterwarnings("ignore", category=DeprecationWarning, module="torch")  # of TorchScript as a whole

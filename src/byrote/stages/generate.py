@@ -54,12 +54,12 @@ def recipe(prompts: Recipe, plan: Plan, model: Model) -> Recipe:
     g, m = plan.generate, plan.model
     knobs = {"seeds": g.seeds, "steps": g.steps, "guidance": g.guidance, "sampler": g.sampler, "batch": g.batch}
     size = {"width": g.width, "height": g.height, "tiles": plan.cliques.tiles}
-    held = {"dtype": m.dtype, "device": m.device, "threads": m.threads, "seed": plan.prompts.seed}
+    how = {"dtype": m.dtype, "device": m.device, "threads": m.threads, "seed": plan.prompts.seed}
     listed = hash_list(plan)
     more: dict[str, object] = {"hashes": listed.digest} if listed else {}
     more |= {"negative": g.negative} if g.negative else {}
     more |= {name: True for name in ("slicing", "compile") if getattr(m, name)}
-    return Recipe.of("samples", {"prompts": prompts.digest, "model": model.digest} | knobs | size | held | more)
+    return Recipe.of("samples", {"prompts": prompts.digest, "model": model.digest} | knobs | size | how | more)
 
 
 def hash_list(plan: Plan) -> HashList | None:
@@ -173,7 +173,7 @@ def screen(listed: HashList, made: list[RGB], seeds: Sequence[int]) -> list[int]
     """
     hits: list[int] = np.flatnonzero(listed.screen(made, [None] * len(made))).tolist()
     for k in hits:
-        made[k] = np.random.default_rng(seeds[k]).integers(0, 256, made[k].shape, np.uint8)
+        made[k] = models.noise(seeds[k], *made[k].shape[:2])
     return hits
 
 
