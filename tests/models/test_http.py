@@ -19,7 +19,7 @@ import pytest
 
 from byrote.errors import ModelError, StoreError
 from byrote.models import Options, Request, http
-from byrote.models.journal import Journal, Limits
+from byrote.models.journal import Journal, Limits, key_of
 from byrote.models.openai import OpenAI
 from models.servers import (
     Images,
@@ -141,7 +141,7 @@ def test_the_key_is_in_no_file_and_no_text_of_the_model(server, tmp_path, monkey
     url, _ = server
     monkeypatch.setenv("BYROTE_HTTP_KEY", "sk-very-secret")
     model = opened(url, tmp_path)
-    model.generate(asking(2))
+    model.generate(asking(3))
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) > 4
     assert not any(b"sk-very" in path.read_bytes() for path in files)
@@ -275,6 +275,29 @@ def test_who_waits_for_another_try_ends_when_a_neighbour_fails_for_good(server, 
     with pytest.raises(ModelError, match="HTTP 401"):
         OpenAI(f"{url}/v1?model=m&size=16x16&answers=a&wait=30&parallel=2", Options(), tmp_path).generate(asking(2))
     assert time.monotonic() - began < 10
+
+
+def test_no_answer_waits_for_another_whose_name_begins_alike(server, tmp_path):
+    url, state = server
+    model = OpenAI(f"{url}/v1?model=m&size=16x16&answers=a&wait=30&parallel=2", Options(), tmp_path)
+    starts: dict[str, Request] = {}
+    for one in asking(300):
+        other = starts.setdefault(key_of(model.digest, one)[:2], one)
+        if other is not one:
+            break
+    state.faults.extend([status(500), status(401)])
+    began = time.monotonic()
+    with pytest.raises(ModelError, match="HTTP 401"):
+        model.generate([one, other])
+    assert time.monotonic() - began < 10
+    assert len(state.posts) == 2
+
+
+def test_no_lock_is_left_where_there_is_an_answer(server, tmp_path):
+    url, _ = server
+    opened(url, tmp_path).generate(asking(5))
+    assert len(list((tmp_path / "answers").rglob("*.png"))) == 5
+    assert [path.name for path in (tmp_path / "answers").rglob("*.lock")] == []
 
 
 def test_nothing_is_asked_twice_not_even_after_the_model_is_opened_anew(server, tmp_path):

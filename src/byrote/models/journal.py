@@ -5,7 +5,7 @@
       ANSWERS/3f/3f9a….refused    the line by which the server refused
       ledger.jsonl                a line before a request is sent, synced; a line that takes it off if nothing was made
       rate                        when the latest request may leave
-      lock, ANSWERS/3f/lock       held by one process at a time: of the ledger, and of whoever asks for keys in 3f
+      lock, ANSWERS/3f/KEY.lock   held by one at a time: of the ledger, and of whoever asks for a key
 
 The folder is the user's alone (mode 0700). An answer is written beside, synced and renamed. Money is in decimal
 numbers of whatever currency the plan means.
@@ -92,11 +92,19 @@ class Journal:
 
     @contextmanager
     def holding(self, keys: Sequence[str]) -> Iterator[None]:
-        """Keep all others from asking for these keys meanwhile."""
+        """Keep all others from asking for these keys meanwhile.
+
+        A lock goes with its answer: who waited for it finds that answer, and who makes the lock anew does too.
+        """
         with ExitStack() as stack:
-            for start in sorted({key[:2] for key in keys}):  # in one order, so that no two wait for each other
-                stack.enter_context(self._locked(self._answers / start / "lock"))
-            yield
+            for key in sorted(set(keys)):  # in one order, so that no two wait for each other
+                stack.enter_context(self._locked(self._path(key, "lock")))
+            try:
+                yield
+            finally:
+                with self._writing():
+                    for key in filter(self.has, keys):
+                        self._path(key, "lock").unlink(missing_ok=True)
 
     def bill(self, keys: Sequence[str]) -> "Entry":
         """Return what counts the tries of one request for these keys."""
