@@ -118,6 +118,7 @@ def test_lists_of_every_format_are_read_alike(tmp_path, column):
         ("a.txt", b"\xff\xfe", "no UTF-8"),
         ("a.csv", b"words\nx\n", "no column 'prompt'"),
         ("a.csv", b'prompt\n"x\n', "broken CSV"),
+        ("a.csv", b"prompt\na red hat, worn\n", "put texts that hold commas in quotes"),
         ("a.csv", b"", "no column"),
         ("a.jsonl", b'{"prompt": 3}', "no text"),
         ("a.jsonl", b"[1]", "no JSON object"),

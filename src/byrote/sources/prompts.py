@@ -1,8 +1,7 @@
 """Lists of prompts: a text file with one a line, or a table (CSV, JSON lines, parquet) with a column of them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from byrote.errors import CorpusError
 from byrote.sources import tables, texts
@@ -17,15 +16,11 @@ def read(path: Path) -> list[str]:
     A file ends in .csv, .jsonl or .parquet, or else is text. Raises CorpusError.
     """
     readers = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
-    found = readers.get(path.suffix.lower(), _text)(path)
+    found = readers.get(path.suffix.lower(), _lines)(path)
     prompts = texts.once(texts.plain(prompt) for prompt in found if texts.plain(prompt))
     if not prompts:
         raise CorpusError(f"{path}: holds no prompt; write one a line, or a column {' or '.join(map(repr, COLUMNS))}")
     return list(prompts)
-
-
-def _text(path: Path) -> Iterator[str]:
-    return _lines(path)
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -37,35 +32,19 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _csv(path: Path) -> Iterator[str]:
-    import csv
-
-    reader = csv.DictReader(_lines(path), strict=True)
-    try:
-        column = _column(path, reader.fieldnames or [])
-        yield from (row[column] or "" for row in reader)
-    except csv.Error as error:
-        raise CorpusError(f"{path}, line {reader.line_num} is broken CSV: {error}") from error
+    return _of_objects(path, lambda header: _known(path, header))
 
 
 def _jsonl(path: Path) -> Iterator[str]:
-    import json
-
-    for number, line in enumerate(_lines(path), 1):
-        try:
-            row = json.loads(line) if line.strip() else None
-        except (ValueError, RecursionError) as error:
-            raise CorpusError(f"{path}, line {number} is broken JSON: write one object a line") from error
-        if row is not None:
-            yield _of_object(path, number, row)
+    return _of_objects(path, None)
 
 
-def _of_object(path: Path, number: int, row: Any) -> str:
-    if not isinstance(row, dict):
-        raise CorpusError(f"{path}, line {number} is no JSON object: write one object a line")
-    value = row[_column(path, row)]
-    if not isinstance(value, str | None):
-        raise CorpusError(f"{path}, line {number}: the prompt is {value!r}, no text")
-    return value or ""
+def _of_objects(path: Path, check: Callable[[Sequence[str]], object] | None) -> Iterator[str]:
+    for line in texts.objects(_lines(path), str(path), check):
+        value = line.fields[_known(path, line.fields)]
+        if not isinstance(value, str | None):
+            raise CorpusError(f"{line.at}: the prompt is {value!r}, no text")
+        yield value or ""
 
 
 def _parquet(path: Path) -> Iterator[str]:
@@ -73,7 +52,7 @@ def _parquet(path: Path) -> Iterator[str]:
 
     try:
         with tables.reading(), pq.ParquetFile(path) as file:
-            column = _column(path, file.schema_arrow.names)
+            column = _known(path, file.schema_arrow.names)
             for batch in file.iter_batches(columns=[column]):
                 yield from _told(path, column, batch.column(0).to_pylist())
     except OSError as error:
@@ -87,7 +66,7 @@ def _told(path: Path, column: str, values: Sequence[object]) -> Iterator[str]:
         yield value or ""
 
 
-def _column(path: Path, names: Iterable[str]) -> str:
+def _known(path: Path, names: Iterable[str]) -> str:
     names = list(names)
     known = [name for wanted in COLUMNS for name in names if name.lower() == wanted]
     if not known:

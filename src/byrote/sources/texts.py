@@ -92,8 +92,31 @@ def of_text(data: bytes) -> Said:
 
 def rows(stream: BinaryIO, place: str, *, tabular: bool, names: Sequence[str] = FILE_NAMES) -> Iterator[Row]:
     """Yield the rows of a CSV file with a header, or of a file of one JSON object a line. Raises CorpusError."""
-    read = _csv_rows if tabular else _jsonl_rows
-    return read(lines(stream, place), place, names)
+
+    def check(header: Sequence[str]) -> None:
+        if not set(names) & set(header):
+            wanted = " or ".join(map(repr, names))
+            raise CorpusError(f"{place}, line 1 has no column {wanted}: its columns are {header[:10]}")
+
+    for line in objects(lines(stream, place), place, check if tabular else None):
+        yield _row(line, names)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a table: its number, the place for messages, and its fields by column."""
+
+    number: int
+    at: str
+    fields: Mapping[str, object]
+
+
+def objects(text: Iterator[str], place: str, check: Callable[[Sequence[str]], object] | None) -> Iterator[Line]:
+    """Yield the lines of a CSV file, whose header `check` looks at, or without it of one JSON object a line.
+
+    Raises CorpusError.
+    """
+    return _json_lines(text, place) if check is None else _csv_lines(text, place, check)
 
 
 def lines(stream: BinaryIO, place: str) -> Iterator[str]:
@@ -126,17 +149,15 @@ def once(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
 
 
-def _csv_rows(text: Iterator[str], place: str, names: Sequence[str]) -> Iterator[Row]:
+def _csv_lines(text: Iterator[str], place: str, check: Callable[[Sequence[str]], object]) -> Iterator[Line]:
     reader = csv.reader(text, strict=True)
     try:
         header = next(reader, [])
-        if not set(names) & set(header):
-            wanted = " or ".join(map(repr, names))
-            raise CorpusError(f"{place}, line 1 has no column {wanted}: its columns are {header[:10]}")
+        check(header)
         for fields in reader:
             if fields:
                 at = f"{place}, line {reader.line_num}"
-                yield _row(_paired(header, fields, at), reader.line_num, at, names)
+                yield Line(reader.line_num, at, _paired(header, fields, at))
     except csv.Error as error:
         raise CorpusError(f"{place}, line {reader.line_num} is broken CSV: {error}") from error
 
@@ -149,11 +170,11 @@ def _paired(header: list[str], fields: list[str], at: str) -> Mapping[str, objec
     return dict(zip(header, fields, strict=True))
 
 
-def _jsonl_rows(text: Iterator[str], place: str, names: Sequence[str]) -> Iterator[Row]:
+def _json_lines(text: Iterator[str], place: str) -> Iterator[Line]:
     for number, line in enumerate(text, 1):
         if line.strip():
             at = f"{place}, line {number}"
-            yield _row(_json(line, at), number, at, names)
+            yield Line(number, at, _json(line, at))
 
 
 def _json(line: str, at: str) -> Mapping[str, object]:
@@ -166,8 +187,9 @@ def _json(line: str, at: str) -> Mapping[str, object]:
     return value
 
 
-def _row(fields: Mapping[str, object], number: int, at: str, names: Sequence[str]) -> Row:
-    name = next((value for value in map(fields.get, names) if isinstance(value, str) and value.strip()), None)
+def _row(line: Line, names: Sequence[str]) -> Row:
+    found = map(line.fields.get, names)
+    name = next((value for value in found if isinstance(value, str) and value.strip()), None)
     if name is None:
-        raise CorpusError(f"{at} has no {names[0]!r}")
-    return Row(number, whole(name), of_row(fields), fields)
+        raise CorpusError(f"{line.at} has no {names[0]!r}")
+    return Row(line.number, whole(name), of_row(line.fields), line.fields)
