@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, astuple, dataclass, field, replace
 from functools import cached_property
@@ -13,13 +13,13 @@ from typing import Any
 from byrote import canaries, sources
 from byrote.canaries import Canary
 from byrote.corpus import Corpus
-from byrote.domain import SIDES, Clique, Family, Group, Match, Prompt, Sample, Side
+from byrote.domain import SIDES, Clique, Family, Group, Match, Prompt, Sample, Screened, Side
 from byrote.engine import Part
 from byrote.kernels.matching import Separation
 from byrote.models import HoldsSamples, Model, held
 from byrote.plan import Plan, load
 from byrote.sources import Note
-from byrote.stages import Failed, cliques, dedupe, generate, ladder, likeness, match, prompts
+from byrote.stages import Failed, cliques, dedupe, generate, ladder, likeness, match, prompts, screen
 from byrote.stages.certify import Certified, Test, Tested, certify, statistic, test_of
 from byrote.stages.claims import Judged, Named, judge
 from byrote.stages.prompts import Wanted
@@ -84,6 +84,7 @@ class Recipes:
 
     groups: Recipe
     prompts: Recipe
+    screen: screen.Tables | None
     own: Made
     twin: Made | None
     covariates: Recipe
@@ -107,7 +108,8 @@ class Recipes:
     def every(self) -> list[Recipe]:
         """Return all of them, in the order of the stages."""
         made = [recipe for each in (self.own, self.twin) if each for recipe in each.every()]
-        return [self.groups, self.prompts, *made, self.covariates, self.certified]
+        screened = self.screen.every() if self.screen else []
+        return [self.groups, self.prompts, *screened, *made, self.covariates, self.certified]
 
 
 def vars_of(tables: match.Tables) -> list[Recipe]:
@@ -152,12 +154,14 @@ class Audit:
         """Name the tables. Reads the corpus, so ingest must be over."""
         groups = dedupe.recipe(self.corpus, self.plan.corpus)
         asked = prompts.recipe(groups, self.wanted)
-        own = self._made(groups, asked, self.plan, self.model)
-        twin = self._made(groups, asked, self._twin_plan, self.twin) if self.twin else None
+        screened = screen.tables(groups, asked, self.plan, self.model) if screen.on(self.plan) else None
+        most = screened.screened if screened else None
+        own = self._made(groups, asked, self.plan, self.model, most)
+        twin = self._made(groups, asked, self._twin_plan, self.twin, most) if self.twin else None
         moved = likeness.recipe(own.samples, groups)
         tables = [made.look.tables.matches.digest for made in (own, twin) if made]
         about = {"matches": tables, "covariates": moved.digest, "plan": asdict(self.plan.certify)}
-        return Recipes(groups, asked, own, twin, moved, Recipe.of("certified", about))
+        return Recipes(groups, asked, screened, own, twin, moved, Recipe.of("certified", about))
 
     @cached_property
     def wanted(self) -> Wanted:
@@ -185,6 +189,27 @@ class Audit:
     def prompts(self) -> list[Prompt]:
         """Return the prompts that were drawn."""
         return self.store.read_all(Prompt, self.recipes.prompts)
+
+    @cached_property
+    def screened(self) -> list[Screened]:
+        """Return what the screen decided of each prompt; nothing where the plan screens none."""
+        made = self.recipes.screen
+        return self.store.read_all(Screened, made.screened) if made else []
+
+    @cached_property
+    def seeds(self) -> generate.Seeds:
+        """Return the seeds of every prompt's samples, in their order: with a screen, of as many as there can be."""
+        return generate.seeds_of(self.prompts, self.plan, self.model, self.screened)
+
+    @cached_property
+    def drawn(self) -> generate.Seeds:
+        """Return the seeds of the samples that were made, which a screen's rule may have ended early."""
+        found: dict[int, list[int]] = defaultdict(list)
+        for part in self.store.parts(self.recipes.samples):
+            columns = (self.store.column(Sample, self.recipes.samples, part, name) for name in ("prompt", "seed"))
+            for number, seed in zip(*columns, strict=True):
+                found[number].append(seed)
+        return found
 
     @cached_property
     def groups(self) -> list[Group]:
@@ -277,7 +302,7 @@ class Audit:
         closest, twin = self.plan.certify.closest, self.recipes.twin
         given = {group for group, row in self.best(twin).items() if statistic(row) <= closest} if twin else set()
         matches = (row for row in self.matches() if row.group not in given)
-        return Hits(matches, self.prompts, closest, self.plan.generate.seeds)
+        return Hits(matches, self.prompts, closest, {row.prompt: row.samples for row in self.cliques()})
 
     @cached_property
     def askable(self) -> dict[Side, tuple[int, int]]:
@@ -294,7 +319,7 @@ class Audit:
 
     def parts(self) -> list[Part]:
         """Return the parts that the samples are to have."""
-        return generate.parts(self.prompts, self.plan)
+        return generate.parts(self.prompts, self.seeds)
 
     def cliques(self) -> list[Clique]:
         """Return what the samples of each prompt have in common."""
@@ -386,8 +411,8 @@ class Audit:
         bare = replace(plan.model, uri=plan.twin.uri, lora=(), embeddings=())
         return replace(plan, model=bare, cliques=replace(plan.cliques, least=1))
 
-    def _made(self, groups: Recipe, asked: Recipe, plan: Plan, model: Model) -> Made:
-        samples = generate.recipe(asked, plan, model)
+    def _made(self, groups: Recipe, asked: Recipe, plan: Plan, model: Model, screened: Recipe | None) -> Made:
+        samples = generate.recipe(asked, plan, model, screened)
         agreed = cliques.recipe(samples, plan.cliques)
         root, corpus = self.store.root, self.corpus.root.resolve()
         return Made(plan, samples, agreed, match.Look(root, corpus, groups, asked, samples, agreed, plan))
@@ -401,8 +426,9 @@ class Audit:
         """
         begun = {line["recipe"] for line in self._lines("begun")}
         same = [line["content"] for line in self._lines("seal") if self._same_noise(line["content"])]
-        unknown = {path.parent.name for path in self.store.root.glob("samples/*/*.parquet")} - begun
-        return bool(unknown) or any(content["samples"] in begun for content in same)
+        tables = ("samples", *screen.DRAWN)
+        unknown = {p.parent.name for table in tables for p in self.store.root.glob(f"{table}/*/*.parquet")} - begun
+        return bool(unknown) or any(begun.intersection(sampling(content)) for content in same)
 
     def _same_noise(self, content: dict[str, Any]) -> bool:
         anew = content["plan"]["prompts"]["seed"] != self.plan.prompts.seed and held(self.model) is None
@@ -425,8 +451,10 @@ class Audit:
     def _sealed(self) -> dict[str, Any]:
         plan = self.plan.as_dict()
         prompts_digest = _digest([asdict(prompt) for prompt in self.prompts])
+        screened = self.recipes.screen
+        sections = (*SEALED, "screen") if screened else SEALED
         content = {
-            "plan": {name: plan[name] for name in SEALED},
+            "plan": {name: plan[name] for name in sections},
             "statistic": STATISTIC,
             "model": self.model.digest,
             "twin": self.twin.digest if self.twin else None,
@@ -435,8 +463,13 @@ class Audit:
             "prompts_and_controls": prompts_digest,
             "claims": [claim.digest for claim in self.claims() if claim.named],
             "canaries": _digest(sorted(map(astuple, self.canaries))),
-        }
+        } | ({"screened": [recipe.digest for recipe in screened.every()]} if screened else {})
         return {"digest": _digest(content), "content": content}
+
+
+def sampling(content: dict[str, Any]) -> set[str]:
+    """Return the tables that a seal speaks of for which the model is asked: samples, and what screens them."""
+    return {content["samples"], *content.get("screened", ())}
 
 
 def _order(row: Match) -> tuple[float, int, int]:

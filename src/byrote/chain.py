@@ -8,16 +8,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from byrote import canaries
-from byrote.audit import Audit
+from byrote.audit import Audit, Made
 from byrote.corpus import Corpus
 from byrote.domain import SIDES, Finding
 from byrote.engine import Part
 from byrote.engine.local import engine
 from byrote.errors import CorpusError, Incomplete, PlanError
 from byrote.evidence import gather
-from byrote.models import devices, held
+from byrote.models import Model, devices, held
 from byrote.plan import STAGES
-from byrote.stages import Desk, Failed, Progress, cliques, dedupe, generate, ingest, likeness, match, prompts, report
+from byrote.stages import (
+    Desk,
+    Failed,
+    Progress,
+    cliques,
+    dedupe,
+    generate,
+    ingest,
+    likeness,
+    match,
+    prompts,
+    report,
+    screen,
+)
 from byrote.stages.certify import Test
 from byrote.store import Recipe, replace_file, sweep
 
@@ -70,11 +83,13 @@ def _stage(stage: str, audit: Audit, desk: Desk, at_corpus: Desk) -> list[Failed
             if audit.recorded and not failed:
                 desk.tell(_held(audit))
             return failed or _some_prompts(audit)
+        case "screen":
+            return _screen(audit, desk)
         case "generate":
-            _save_plan(audit)
-            audit.seal_now()
-            desk.tell(_power(audit))
-            return generate.run(desk, audit.recipes.samples, audit.prompts, audit.plan)
+            rule = screen.Near(audit.recipes.look) if audit.recipes.screen else None
+            if rule is None:
+                _fix(audit, desk)
+            return generate.run(desk, audit.recipes.samples, audit.parts(), audit.plan, audit.seeds, rule)
         case "cliques":
             return cliques.run(desk, audit.recipes.samples, audit.parts(), audit.plan.cliques)
         case "match":
@@ -90,16 +105,40 @@ def _stage(stage: str, audit: Audit, desk: Desk, at_corpus: Desk) -> list[Failed
             return []
 
 
+def _fix(audit: Audit, desk: Desk) -> None:
+    """Fix before the first image everything that the certificate rests on, and say what it can show."""
+    _save_plan(audit)
+    audit.seal_now()
+    desk.tell(_power(audit))
+
+
+def _screen(audit: Audit, desk: Desk) -> list[Failed]:
+    """Look at few and cheap samples of each prompt first, where the plan wants it."""
+    made = audit.recipes.screen
+    if made is None:
+        return []
+    _fix(audit, desk)
+    failed = screen.run(desk, made, audit.recipes.look, audit.prompts)
+    if not failed:
+        desk.tell(screen.words(audit.screened))
+    return failed
+
+
 def _twin(audit: Audit, desk: Desk) -> list[Failed]:
     """Ask the twin the same, from the same noise, and match what it gives."""
     made, model, parts = audit.recipes.twin, audit.twin, audit.parts()
     if made is None or model is None:
         return []
     return (
-        generate.run(desk, made.samples, audit.prompts, made.plan)
+        generate.run(desk, made.samples, parts, made.plan, _of_twin(audit, made, model))
         or cliques.run(desk, made.samples, parts, made.plan.cliques)
         or match.run(desk, made.look, parts, model)
     )
+
+
+def _of_twin(audit: Audit, made: Made, twin: Model) -> generate.Seeds:
+    """Return the seeds that the twin is asked with: those of the model's samples, or of a recording its own."""
+    return audit.drawn if audit.recipes.screen else generate.seeds_of(audit.prompts, made.plan, twin)
 
 
 def _weigh(audit: Audit, desk: Desk) -> list[Failed]:
@@ -184,6 +223,8 @@ def _check_model(audit: Audit) -> None:
                 f"{audit.root / 'audit.toml'}: [generate] {name} is {value}; [cliques] tiles = {tiles} must divide it"
             )
     audit.model.digest  # noqa: B018
+    if screen.on(audit.plan):
+        screen.check(audit.plan, [model for model in (audit.model, audit.twin) if model is not None])
     audit.twin, audit.canaries, audit.wanted  # noqa: B018
     if audit.twin is not None and audit.twin.digest == audit.model.digest:
         raise PlanError(

@@ -109,6 +109,27 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Screened:
+    """What the screen found of a prompt, and the full samples that it gets by that.
+
+    `score` is null where none was taken. Of `searched` cheap samples `near` came within tau of a picture or control,
+    the nearest as near as `nearest` (null where none was measured); `agreed` tells whether the first were alike. The
+    prompt was `kept` for that, or dropped; `spared` ones of those that were dropped get all samples all the same.
+    `seeds` are those of its full samples.
+    """
+
+    prompt: int
+    score: float | None
+    searched: int
+    near: int
+    nearest: float | None
+    agreed: bool
+    kept: bool
+    spared: bool
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One image that came out of the model. `image` is a PNG; `index` counts the samples of its prompt from 0."""
 

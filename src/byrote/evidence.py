@@ -16,13 +16,14 @@ from byrote import canaries, images
 from byrote.audit import Audit
 from byrote.domain import RGB, SIDES, Family, Finding, Group, Match, Picture, Rate
 from byrote.kernels.rates import chao1, discoverable, discovered, good_turing
+from byrote.kernels.review import Stratum, horvitz_thompson
 from byrote.kernels.stats import clopper_pearson
 from byrote.plan import CertifyPlan
 from byrote.review import REVIEW, draw, verdicts
 from byrote.review.measure import measure
-from byrote.stages import generate, match, report
+from byrote.stages import generate, match, report, screen
 from byrote.stages.certify import FAMILIES, LEVEL, SUSPECT, counted, rates, statistic
-from byrote.stages.ways import rung_rates, shares
+from byrote.stages.ways import BY_PROMPT, BY_SAMPLE, rung_rates, shares
 from byrote.store import versions
 
 MOST_OTHERS = 1_000
@@ -74,6 +75,7 @@ def gather(audit: Audit) -> report.Evidence:
         unseen=_unseen(audit),
         canaries=_canaries(audit),
         review=_review(audit),
+        screening=_screening(audit),
     )
 
 
@@ -143,6 +145,8 @@ def _tau(audit: Audit) -> report.Tau:
 def _discovery(audit: Audit) -> report.Discovery | None:
     """Follow what comes back with the number of samples: of the pictures that were asked, and of controls."""
     made = audit.plan.generate.seeds
+    if audit.recipes.screen is not None:  # samples were spent where some came near, not alike on all
+        return None
     pictures, controls = (_own_hits(audit, side) for side in ("picture", "control"))
     if not len(pictures):
         return None
@@ -161,12 +165,12 @@ def _discovery(audit: Audit) -> report.Discovery | None:
 
 def _own_hits(audit: Audit, side: str) -> NDArray[np.int64]:
     own = [p for p in audit.prompts if p.rung == "caption" and p.side == side and p.stratum != "canary"]
-    return np.array([audit.hits.own(prompt.group, "caption") for prompt in own], np.int64)
+    return np.array([len(audit.hits.own(prompt.group, "caption")) for prompt in own], np.int64)
 
 
 def _unseen(audit: Audit) -> report.Unseen | None:
     hits = np.array(audit.hits.every("picture"), np.int64)
-    if not len(hits):
+    if not len(hits) or audit.recipes.screen is not None:
         return None
     found = chao1(hits, LEVEL)
     return report.Unseen(found.seen, found.estimate, found.low, found.high, good_turing(hits))
@@ -210,10 +214,12 @@ def _one_a_group(audit: Audit, side: str) -> list[Group]:
 
 def _rates(audit: Audit, rows: Sequence[Finding]) -> list[Rate]:
     """Return all shares with whom they speak of; without calibration nothing is said of what is certified."""
-    rule, seeds = audit.plan.certify, audit.plan.generate.seeds
+    rule, alike = audit.plan.certify, audit.recipes.screen is None
     found = rates(rows, fdr=rule.fdr, closest=rule.closest)
+    seeds = audit.plan.generate.seeds if alike else None
     found += shares(audit.prompts, audit.hits, seeds, audit.plan.prompts.seed)
-    found += rung_rates(audit.prompts, audit.hits, seeds)
+    found += rung_rates(audit.prompts, audit.hits)
+    found = found if alike else [_open(rate, _dropped(audit)) for rate in found]
     sure = _calibrated(audit, rows)
     rest = " that were not asked for" if audit.model.takes_text else ""
     about = {"asked": _asked(audit), "unasked": f"all groups of the corpus{rest}"}
@@ -224,6 +230,55 @@ def _rates(audit: Audit, rows: Sequence[Finding]) -> list[Rate]:
         return next((said for name, said in about.items() if rate.name.startswith(name)), about["asked"])
 
     return [replace(rate, population=population(rate)) for rate in found if sure or "certified" not in rate.name]
+
+
+def _dropped(audit: Audit) -> int:
+    """Count the prompts of pictures that the screen dropped and did not spare."""
+    ours = {prompt.number for prompt in audit.prompts if prompt.side == "picture"}
+    return sum(row.prompt in ours and not row.kept and not row.spared for row in audit.screened)
+
+
+def _open(rate: Rate, dropped: int) -> Rate:
+    """Count all that was dropped as if it came at the upper end, and none of it at the lower."""
+    if rate.name.startswith(("unasked", BY_SAMPLE, BY_PROMPT)):
+        return rate
+    most = min(rate.n, rate.k + dropped)
+    high = clopper_pearson(most, rate.n, rate.level)[1] if rate.n else rate.high
+    return replace(rate, high=max(rate.high, high), method=f"{rate.method}; whatever was dropped may come")
+
+
+def _screening(audit: Audit) -> report.Screening | None:
+    """Tell what the screen cost and, from those that were spared, what it missed."""
+    made, store, plan = audit.recipes.screen, audit.store, audit.plan
+    if made is None:
+        return None
+    prompts = {prompt.number: prompt for prompt in audit.prompts}
+    rows = {side: [row for row in audit.screened if prompts[row.prompt].side == side] for side in SIDES}
+    came = {
+        row.prompt: bool(audit.hits.own(prompts[row.prompt].group, prompts[row.prompt].rung)) for row in rows["picture"]
+    }
+    kept, others = ([row for row in rows["picture"] if row.kept is on] for on in (True, False))
+    found, missed = sum(came[row.prompt] for row in kept), sum(came[row.prompt] for row in others)
+    strata = [Stratum(len(kept), len(kept), found), Stratum(len(others), sum(row.spared for row in others), missed)]
+    total = horvitz_thompson(strata, LEVEL)
+    tried = screen.pilot(store, made) if plan.screen.score else None
+    cost, samples = audit.model.evaluations_per_sample, sum(row.samples for row in audit.cliques())
+    return report.Screening(
+        search=plan.screen.search,
+        score=plan.screen.score,
+        pilot=(*tried.correlation,) if tried else None,
+        used=tried is not None and tried.usable,
+        prompts={side: len(rows[side]) for side in SIDES},
+        kept={side: sum(row.kept for row in rows[side]) for side in SIDES},
+        spared={side: sum(row.spared for row in rows[side]) for side in SIDES},
+        evaluations=screen.evaluations(store, made, plan) + cost * samples,
+        exhaustive=cost * len(prompts) * plan.generate.seeds,
+        found=found,
+        missed=missed,
+        recall=found / total.total if total.total else None,
+        low=found / total.high if total.high else None,
+        high=found / total.low if total.low else None,
+    )
 
 
 def _asked(audit: Audit) -> str:
@@ -252,9 +307,11 @@ def _statistics(rows: Iterable[Finding], closest: float) -> dict[Family, report.
 
 
 def _cost(audit: Audit) -> report.Cost:
-    samples = sum(part.items for part in audit.parts())
+    samples = sum(row.samples for row in audit.cliques())
     models = [model for model in (audit.model, audit.twin) if model is not None]
     evaluations = samples * sum(model.evaluations_per_sample for model in models)
+    if audit.recipes.screen is not None:
+        evaluations += screen.evaluations(audit.store, audit.recipes.screen, audit.plan)
     return report.Cost(evaluations, samples * len(models), round(audit.seconds(), 1))
 
 

@@ -9,7 +9,7 @@ from byrote.errors import PlanError, did_you_mean
 from byrote.rungs import RUNGS
 
 FORMAT = 1
-STAGES = ("ingest", "dedupe", "prompts", "generate", "cliques", "match", "twin", "certify", "report")
+STAGES = ("ingest", "dedupe", "prompts", "screen", "generate", "cliques", "match", "twin", "certify", "report")
 Section = TypeVar("Section")
 _OWN = ("the model's own", "that of its authors")
 
@@ -76,6 +76,26 @@ class LadderPlan:
     texts: str = _knob(
         "", "your own wording: a CSV file with the columns caption, rung, text; built-in rules elsewhere"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenPlan:
+    """Who gets full samples: prompts of both sides alike, whose few and cheap first samples show something."""
+
+    search: int = _knob(
+        0, "cheap samples of a prompt at most, one after the other until some come near; 0 screens nothing", 0
+    )
+    steps: int = _knob(5, "sampler steps of a cheap sample; a model that takes no steps is searched as it is", 1)
+    score: str = _knob(
+        "", "before any cheap sample: a score of `byrote screen`, like x0-agreement@2; auto for the model's; empty none"
+    )
+    noises: int = _knob(4, "noises of a prompt for the score; Webster 2023: 4", 1)
+    keep: float = _knob(0.5, "share of the prompts of both sides together that the score lets on", 0, 1)
+    pilot: int = _knob(40, "prompts on which the score must prove itself, or it is not used", 5)
+    confirm: int = _knob(
+        16, "full samples at most of a prompt that is kept, the noises that came nearest first, until some come near", 1
+    )
+    spare: float = _knob(0.05, "share of the others that gets up to all [generate] seeds, to tell what is missed", 0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +171,7 @@ class Plan:
     corpus: CorpusPlan
     prompts: PromptsPlan
     ladder: LadderPlan
+    screen: ScreenPlan
     generate: GeneratePlan
     cliques: CliquesPlan
     match: MatchPlan

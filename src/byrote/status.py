@@ -24,11 +24,13 @@ def status(folder: Path) -> list[dict[str, Any]]:
         recipes = audit.recipes
     except ByroteError:
         return rows
-    asked = len(audit.parts()) if store.parts(recipes.prompts) else None
+    ready = recipes.screen.screened if recipes.screen else recipes.prompts
+    asked = len(audit.parts()) if store.parts(ready) else None
     tables = recipes.look.tables
     wanted: list[tuple[str, Store, Recipe, int | None]] = [
         ("dedupe", corpus, recipes.groups, 1),
         ("prompts", store, recipes.prompts, 1),
+        ("screen", store, ready, 1) if recipes.screen else ("screen", store, recipes.prompts, 0),
         ("generate", store, recipes.samples, asked),
         ("cliques", store, recipes.cliques, asked),
         ("match", store, tables.matches, asked),

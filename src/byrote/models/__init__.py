@@ -113,6 +113,15 @@ class HoldsSamples(Protocol):
 
 
 @runtime_checkable
+class Stepped(Protocol):
+    """A model that draws in as many sampler steps as it is told."""
+
+    def stepped(self, steps: int) -> Model:
+        """Return the same model, its weights held once, with another number of steps."""
+        ...
+
+
+@runtime_checkable
 class KeepsAnswers(Protocol):
     """A model, behind HTTP for one, that keeps what it was answered, and whose answer may be no."""
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
+from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -76,6 +77,7 @@ class Diffusers:
         place, self._settings = settings(path, SETTINGS)
         self._uri = path
         self._options = options
+        self._lender: Diffusers | None = None
         self._single, self._folder = self._found(place, relative_to)
         self.name = self._folder.kind
         self._family = family_of(place, self.name)
@@ -139,6 +141,13 @@ class Diffusers:
         at_once = min(len(images), ROUND_TRIP_BATCH)
         with short(self._uri, at_once), _in_range(getattr(self._pipeline, name)) as vae, torch.inference_mode():
             return [image for batch in batches for image in _pixels(_through(vae, device, np.stack(batch), decoding))]
+
+    def stepped(self, steps: int) -> "Diffusers":
+        """Return the same pipeline, its weights held once, that draws in another number of steps."""
+        other = copy(self)
+        other._options, other._lender = replace(self._options, steps=steps), self
+        other.__dict__.pop("evaluations_per_sample", None)
+        return other
 
     def white_box(self) -> Denoiser | None:
         """Return its denoiser, None for a consistency model. Raises ModelError where it cannot be called alone."""
@@ -204,6 +213,8 @@ class Diffusers:
 
     @cached_property
     def _pipeline(self) -> Any:
+        if self._lender is not None:
+            return self._lender._pipeline
         own = {"scheduler": self._scheduler()} if self._options.sampler is not None else {}
         if self._single is not None:
             with loading(self._uri):
@@ -220,6 +231,8 @@ class Diffusers:
     @cached_property
     def _upscaler(self) -> Any:
         """Return the second pipeline where it does not make one with the first."""
+        if self._lender is not None:
+            return self._lender._upscaler
         return self._upscaled and loaded(self._uri, self._upscaled, self._second_kind, self._options)
 
     @cached_property

@@ -6,14 +6,14 @@ run does is not touched, and nothing is written but the token.
 
 from bisect import insort
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from byrote.corpus import Corpus
-from byrote.domain import RGB, Match, Prompt
+from byrote.domain import RGB, Match, Prompt, Screened
 from byrote.errors import ByroteError
 from byrote.plan import Plan, load
 from byrote.review import REVIEW
@@ -25,7 +25,7 @@ from byrote.review.serve import hosts, listening
 from byrote.review.tokens import tokens
 from byrote.reviewing.albums import Samples
 from byrote.reviewing.serving import Opened
-from byrote.stages import generate
+from byrote.stages import generate, screen
 from byrote.stages.certify import statistic
 from byrote.store import Recipe, Store
 
@@ -36,6 +36,10 @@ TABLES = {
     "pictures": "pictures indexed",
     "groups": "near-duplicates grouped",
     "prompts": "prompts drawn",
+    "scores": "prompts scored",
+    "pilot": "score tried",
+    "searched": "prompts searched by cheap samples",
+    "screened": "prompts screened",
     "samples": "samples made",
     "cliques": "cliques sought",
     "candidates": "candidates sought",
@@ -122,7 +126,14 @@ class Live:
         made = _made(store, "prompts", lines)
         if made is None or not store.parts(made):
             return None
-        return len(generate.parts(store.read_all(Prompt, made), self.plan))
+        prompts = store.read_all(Prompt, made)
+        seeds: dict[int, Sequence[int]] = {prompt.number: range(self.plan.generate.seeds) for prompt in prompts}
+        if screen.on(self.plan):
+            screened = _made(store, "screened", tables.get("screened", (store, []))[1])
+            if screened is None or not store.parts(screened):
+                return None
+            seeds |= {row.prompt: row.seeds for row in store.read_all(Screened, screened)}
+        return len(generate.parts(prompts, seeds))
 
     def _read_on(self, tables: Mapping[str, tuple[Store, list[Line]]]) -> None:
         """Read the parts of matches that are new, and keep the nearest pair of each group."""

@@ -3,8 +3,8 @@
 import hashlib
 import random
 import re
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ import numpy as np
 
 from byrote import images
 from byrote.audit import Audit, Made
-from byrote.domain import RGB, Finding, Match, Sample
+from byrote.domain import RGB, Finding, Match, Prompt, Sample
 from byrote.kernels.align import Alignment, move
 from byrote.kernels.distance import paired_rms, paired_tiled
 from byrote.models import Model, Request
 from byrote.seals.notes import BROKEN, NOTHING, Notes
 from byrote.seals.statement import CORPUS_LEDGER, LEDGER
-from byrote.stages import generate
+from byrote.stages import generate, screen
+from byrote.stages.certify import statistic
 from byrote.store import Recipe, Store
 
 _NAMES = {"table": "[a-z_]+", "recipe": "[0-9a-f]{16}", "part": "[0-9]{5,}"}
@@ -50,6 +51,7 @@ def complete(audit: Audit, notes: Notes) -> None:
     recipes, parts = audit.recipes, [part.name for part in audit.parts()]
     wanted = [(audit.store, recipe, ["00000"]) for recipe in (recipes.prompts, recipes.covariates, recipes.certified)]
     wanted += [(audit.corpus.store, recipes.groups, ["00000"])]
+    wanted += [(audit.store, recipes.screen.screened, ["00000"])] if recipes.screen else []
     for made in _made(audit):
         tables = made.look.tables
         wanted += [(audit.store, r, parts) for r in (made.samples, made.cliques, tables.candidates, tables.matches)]
@@ -60,14 +62,57 @@ def complete(audit: Audit, notes: Notes) -> None:
             notes.wrong(f"{recipe.table}/{recipe.digest}/{name}.parquet: the plan wants no such part")
 
 
+def screened(audit: Audit, notes: Notes) -> None:
+    """Hold what was decided of each prompt against what follows from scores and cheap samples."""
+    made = audit.recipes.screen
+    if made is None:
+        return
+    fresh = {row.prompt: asdict(row) for row in screen.decided(audit.store, made, audit.prompts, audit.plan)}
+    there = {row.prompt: asdict(row) for row in audit.screened}
+    for number in sorted(fresh.keys() | there.keys()):
+        place = f"screened/{made.screened.digest}/00000.parquet: prompt {number}"
+        notes.compare(place, fresh.get(number, NOTHING), there.get(number, NOTHING))
+
+
 def samples(audit: Audit, notes: Notes) -> None:
     """Hold each sample against what was asked, and its digest against its pixels and the arrays beside it."""
     asked = {part.name: part.payload for part in audit.parts()}
+    near = _near(audit) if audit.recipes.screen else None
     for made, model in zip(_made(audit), (audit.model, audit.twin), strict=False):
-        seeds = generate.seeds_of(audit.prompts, made.plan, model) if model is not None else {}
+        if model is None:
+            continue
+        ends = near is not None and made is audit.recipes.own
+        screened = near is not None and not ends
+        seeds = audit.drawn if screened else generate.seeds_of(audit.prompts, made.plan, model, audit.screened)
         for part in sorted(asked.keys() & set(audit.store.parts(made.samples))):
             name = f"samples/{made.samples.digest}/{part}.parquet"
-            notes.attempt(name, _part, audit, made, part, {p.number: seeds[p.number] for p in asked[part]}, notes)
+            wanted = {p.number: tuple(seeds.get(p.number, ())) for p in asked[part]}
+            if ends and near is not None:
+                notes.attempt(name, _ended, audit, part, asked[part], wanted, near, notes)
+                wanted = {number: each[: len(audit.drawn.get(number, ()))] for number, each in wanted.items()}
+            notes.attempt(name, _part, audit, made, part, wanted, notes)
+
+
+def _near(audit: Audit) -> Counter[int]:
+    """Count the samples of each prompt that came within tau of a picture or control."""
+    closest = audit.plan.certify.closest
+    return Counter(number for number, _ in {(m.prompt, m.index) for m in audit.matches() if statistic(m) <= closest})
+
+
+def _ended(
+    audit: Audit,
+    part: str,
+    prompts: Sequence[Prompt],
+    wanted: dict[int, tuple[int, ...]],
+    near: Counter[int],
+    notes: Notes,
+) -> None:
+    """Hold that no prompt was left before its samples were all there or enough had come near."""
+    drawn, least = audit.drawn, audit.plan.cliques.least
+    for prompt in prompts:
+        short = len(drawn.get(prompt.number, ())) < len(wanted[prompt.number])
+        name = f"samples, part {part}: prompt {prompt.number} was left early though too few came near"
+        notes.check(name, False, short and (prompt.stratum == "free" or near[prompt.number] < least))
 
 
 def matches(audit: Audit, notes: Notes) -> None:
@@ -101,7 +146,8 @@ def findings(audit: Audit, notes: Notes) -> None:
 
 def again(audit: Audit, notes: Notes, count: int, seed: int) -> None:
     """Make some samples of each model again, chosen by a seed, and compare them within the model's tolerance."""
-    asked = [(part.name, k) for part in audit.parts() for k in range(part.items)]
+    own = audit.recipes.samples
+    asked = [(part, k) for part in audit.store.parts(own) for k in range(audit.store.rows(own, part))]
     dice = random.Random(f"byrote verify {seed}")
     for made, model in zip(_made(audit), (audit.model, audit.twin), strict=False):
         for part, k in sorted(dice.sample(asked, min(count, len(asked)))):

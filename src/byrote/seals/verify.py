@@ -10,7 +10,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from byrote.audit import SEALED, Audit
+from byrote.audit import SEALED, Audit, sampling
 from byrote.evidence import gather
 from byrote.review import verdicts
 from byrote.seals import tables
@@ -40,6 +40,7 @@ def verify(root: Path, *, key: Ed25519PublicKey | None, samples: int, seed: int 
         ("seal", _seal, audit, notes),
         ("tables", tables.files, audit, notes),
         ("parts", tables.complete, audit, notes),
+        ("screened", tables.screened, audit, notes),
         ("samples", tables.samples, audit, notes),
         ("matches", tables.matches, audit, notes),
         ("certified", tables.findings, audit, notes),
@@ -85,7 +86,7 @@ def _seal(audit: Audit, notes: Notes) -> None:
             last = line["content"]
             name = f"{LEDGER}: seal of {line['at']}"
             notes.check(f"{name}: digest", line["digest"], _digest(last))
-            notes.check(f"{name}: before sampling", last["samples"] not in begun, line["before_sampling"])
+            notes.check(f"{name}: before sampling", not begun & sampling(last), line["before_sampling"])
     if last is None:
         notes.wrong(f"{LEDGER}: no seal: it cannot be told what was fixed before the first sample")
     elif audit.seal is None:
@@ -102,7 +103,8 @@ def _unsealed(audit: Audit, sealed: Json, notes: Notes) -> None:
         "claims": [claim.digest for claim in audit.claims() if claim.named],
         "canaries": sorted(canary.digest for canary in audit.canaries),
     }
-    notes.compare("audit.toml: not as sealed", sealed["plan"], {name: plan[name] for name in SEALED})
+    sections = sealed["plan"].keys() | set(SEALED)
+    notes.compare("audit.toml: not as sealed", sealed["plan"], {name: plan[name] for name in sorted(sections)})
     for name, value in now.items():
         notes.compare(f"{name}: not as sealed", sealed[name], value)
     notes.wrong("audit.toml, the model, the corpus, the prompts or the claims are not as they were sealed")

@@ -7,16 +7,17 @@ model's tolerance then.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from byrote import images, models
-from byrote.domain import RGB, Prompt, Sample
+from byrote.domain import RGB, Prompt, Sample, Screened
 from byrote.engine import Part
 from byrote.errors import PlanError
 from byrote.hashlist import HashList
@@ -49,8 +50,11 @@ def model_of(plan: Plan) -> Model:
     return open_model(plan.model.uri, Options(**{name: told[name] for name in knobs}), plan.base)
 
 
-def recipe(prompts: Recipe, plan: Plan, model: Model) -> Recipe:
-    """Return the recipe of the samples; the model is in it by the digest of its weights."""
+def recipe(prompts: Recipe, plan: Plan, model: Model, screened: Recipe | None = None) -> Recipe:
+    """Return the recipe of the samples; the model is in it by the digest of its weights.
+
+    `screened` is the table that says who gets how many, where there is one.
+    """
     g, m = plan.generate, plan.model
     knobs = {"seeds": g.seeds, "steps": g.steps, "guidance": g.guidance, "sampler": g.sampler, "batch": g.batch}
     size = {"width": g.width, "height": g.height, "tiles": plan.cliques.tiles}
@@ -58,6 +62,7 @@ def recipe(prompts: Recipe, plan: Plan, model: Model) -> Recipe:
     listed = hash_list(plan)
     more: dict[str, object] = {"hashes": listed.digest} if listed else {}
     more |= {"negative": g.negative} if g.negative else {}
+    more |= {"screened": screened.digest} if screened else {}
     more |= {name: True for name in ("slicing", "compile") if getattr(m, name)}
     return Recipe.of("samples", {"prompts": prompts.digest, "model": model.digest} | knobs | size | how | more)
 
@@ -76,23 +81,36 @@ def _opened_list(path: Path, changed: int) -> HashList:
     return HashList.open(path)
 
 
-def parts(prompts: Sequence[Prompt], plan: Plan) -> list[Part]:
-    """Cut the prompts into parts of about 256 samples."""
-    seeds = plan.generate.seeds
-    a_part = max(1, PART // seeds)
-    chunks = [tuple(prompts[k : k + a_part]) for k in range(0, len(prompts), a_part)]
-    return [Part(f"{number:05d}", chunk, len(chunk) * seeds) for number, chunk in enumerate(chunks)]
+Asked = tuple[Prompt, int, int]
+"""A sample that is asked for: its prompt, its index and its seed."""
+Seeds = Mapping[int, Sequence[int]]
+"""The seeds of every prompt's samples, by its number."""
 
 
-def seeds_of(prompts: Sequence[Prompt], plan: Plan, model: Model) -> dict[int, tuple[int, ...]]:
-    """Return the seeds of every prompt's samples, by its number: all prompts of an audit must be there.
+def parts(prompts: Sequence[Prompt], seeds: Seeds) -> list[Part]:
+    """Cut the prompts that get any sample into parts of about 256 samples."""
+    chunks: list[list[Prompt]] = []
+    room = 0
+    for prompt in prompts:
+        count = len(seeds[prompt.number])
+        if count:
+            if count > room or not chunks:
+                chunks, room = [*chunks, []], PART
+            chunks[-1].append(prompt)
+            room -= count
+    return [Part(f"{k:05d}", tuple(some), sum(len(seeds[p.number]) for p in some)) for k, some in enumerate(chunks)]
 
-    Of a model that holds samples they are the recording's own: for each prompt of a text the next ones in its order,
-    and from the first again where there are no more.
+
+def seeds_of(prompts: Sequence[Prompt], plan: Plan, model: Model, screened: Iterable[Screened] = ()) -> Seeds:
+    """Return the seeds of every prompt's samples: all prompts of an audit must be there.
+
+    Those of the prompts that were `screened` are as it says. Of a model that holds samples they are the recording's
+    own: for each prompt of a text the next ones in its order, and from the first again where there are no more.
     """
     n, holds = plan.generate.seeds, held(model)
     if holds is None:
-        return {p.number: tuple(seed_of(p, k, plan.prompts.seed) for k in range(n)) for p in prompts}
+        drawn = {p.number: tuple(seed_of(p, k, plan.prompts.seed) for k in range(n)) for p in prompts}
+        return drawn | {row.prompt: row.seeds for row in screened}
     found, before = {}, Counter[str | None]()
     for prompt in prompts:
         there = holds.get(prompt.text, ())
@@ -114,11 +132,12 @@ def askable(plan: Plan, models: Iterable[Model]) -> dict[str | None, int] | None
     return found
 
 
-def run(desk: Desk, made: Recipe, prompts: Sequence[Prompt], plan: Plan) -> list[Failed]:
+def run(
+    desk: Desk, made: Recipe, parts: Sequence[Part], plan: Plan, seeds: Seeds, enough: "Enough | None" = None
+) -> list[Failed]:
     """Make the samples, and tell where the memory did not suffice for whole batches."""
-    seeds = seeds_of(prompts, plan, model_of(plan))
-    work = [replace(part, payload=[(p, seeds[p.number]) for p in part.payload]) for part in parts(prompts, plan)]
-    failed = desk.fill(made, Generate(desk.store.root, made, plan), work, "samples")
+    work = [replace(part, payload=[(p, seeds[p.number]) for p in part.payload]) for part in parts]
+    failed = desk.fill(made, Generate(desk.store.root, made, plan, enough), work, "samples")
     less = halved(desk.store, made)
     if less:
         desk.tell(
@@ -128,33 +147,85 @@ def run(desk: Desk, made: Recipe, prompts: Sequence[Prompt], plan: Plan) -> list
     return failed
 
 
+class Enough(Protocol):
+    """Tells of each image whether it is what is looked for, and how many such a prompt wants before it is left."""
+
+    @property
+    def least(self) -> int:
+        """Return how many suffice."""
+        ...
+
+    def __call__(self, images: Sequence[RGB]) -> list[bool]:
+        """Look at images."""
+        ...
+
+
+def rounds(most: int) -> Iterator[tuple[int, int]]:
+    """Cut `most` samples into rounds: 2, then as many as there are already."""
+    first = 0
+    while first < most:
+        end = min(most, max(2, 2 * first))
+        yield first, end
+        first = end
+
+
 @dataclass(frozen=True, slots=True)
 class Generate:
-    """Ask for a part's prompts: its payload are pairs of a prompt and the seeds of its samples."""
+    """Ask for a part's prompts: its payload are pairs of a prompt and the seeds of its samples.
+
+    With a rule of what is `enough` it asks in rounds, and only for prompts that have not enough yet; those that stand
+    for nobody get all.
+    """
 
     root: Path
     made: Recipe
     plan: Plan
+    enough: Enough | None = None
 
     def __call__(self, part: Part) -> None:
         """Do one part."""
-        payload: Sequence[tuple[Prompt, Sequence[int]]] = part.payload
-        asked = [(prompt, k, seed) for prompt, seeds in payload for k, seed in enumerate(seeds)]
-        requests = [Request(p.text, seed) for p, _, seed in asked]
-        made = self._ask(part, requests)
+        asked, made, held_back = self._drawn(part)
         _check_tiles(made[0], self.plan.cliques.tiles)
-        model, listed = model_of(self.plan), hash_list(self.plan)
-        keeps = model if isinstance(model, KeepsAnswers) else None
-        refused = sum(keeps.refused(requests)) if keeps else 0
-        screened = screen(listed, made, [seed for *_, seed in asked]) if listed else []
-        if keeps:
-            keeps.forget([requests[k] for k in screened])
+        model = model_of(self.plan)
+        requests = [Request(prompt.text, seed) for prompt, _, seed in asked]
+        refused = sum(model.refused(requests)) if isinstance(model, KeepsAnswers) else 0
         rows = [_sample(p, k, seed, image) for (p, k, seed), image in zip(asked, made, strict=True)]
         stacked = np.stack(made)
         means = block_means(stacked, blocks_of(rows[0].height, rows[0].width, self.plan.cliques.tiles))
         kept = {PIXELS: stacked} if rows[0].width * rows[0].height <= SMALL else {}
-        kept |= {name: np.array([n]) for name, n in ((SCREENED, len(screened)), (REFUSED, refused)) if n}
+        kept |= {name: np.array([n]) for name, n in ((SCREENED, held_back), (REFUSED, refused)) if n}
         Store(self.root).write(self.made, part.name, rows, Sample, {MEANS: means} | kept)
+
+    def _drawn(self, part: Part) -> tuple[list[Asked], list[RGB], int]:
+        """Draw the samples of a part; return them in the order of its prompts, and how many a list held back."""
+        still: Sequence[tuple[Prompt, Sequence[int]]] = part.payload
+        most, held_back = max(len(seeds) for _, seeds in still), 0
+        found: dict[int, list[tuple[Asked, RGB]]] = {prompt.number: [] for prompt, _ in still}
+        near = Counter[int]()
+        for first, end in rounds(most) if self.enough else [(0, most)]:
+            asked = [(p, k, seed) for p, seeds in still for k, seed in list(enumerate(seeds))[first:end]]
+            if not asked:
+                break
+            made, screened = self._shown(part, asked)
+            held_back += screened
+            for each, image in zip(asked, made, strict=True):
+                found[each[0].number].append((each, image))
+            if self.enough:
+                near.update(each[0].number for each, hit in zip(asked, self.enough(made), strict=True) if hit)
+                least = self.enough.least
+                still = [(p, seeds) for p, seeds in still if p.stratum == "free" or near[p.number] < least]
+        rows = [row for each in found.values() for row in each]
+        return [each for each, _ in rows], [image for _, image in rows], held_back
+
+    def _shown(self, part: Part, asked: Sequence[Asked]) -> tuple[list[RGB], int]:
+        """Ask, put noise where a list of hashes hits, and count that."""
+        requests = [Request(p.text, seed) for p, _, seed in asked]
+        made = self._ask(part, requests)
+        model, listed = model_of(self.plan), hash_list(self.plan)
+        screened = screen(listed, made, [seed for *_, seed in asked]) if listed else []
+        if isinstance(model, KeepsAnswers):
+            model.forget([requests[k] for k in screened])
+        return made, len(screened)
 
     def _ask(self, part: Part, requests: Sequence[Request]) -> list[RGB]:
         """Ask in batches, and write down where they had to be halved."""

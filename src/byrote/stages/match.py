@@ -34,6 +34,7 @@ from byrote.stages.generate import model_of
 from byrote.store import Recipe, Store
 
 SLACK = 0.06
+BOTH: frozenset[Side] = frozenset(SIDES)
 _ROUND_TRIPS = 64
 _PIXELS = 4096  # distinct pictures of 64 x 64 that a worker keeps decoded
 
@@ -86,18 +87,22 @@ def run(desk: Desk, look: Look, parts: Sequence[Part], model: Model) -> list[Fai
     return failed or desk.fill(tables.matches, Matches(look), parts, "samples")
 
 
-def nearest_picture(look: Look, model: Model, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return how near each image (uint8 [n, h, w, 3]) comes to its nearest picture of the training set, as T does.
+def nearest_picture(
+    look: Look, model: Model, pixels: NDArray[np.uint8], sides: frozenset[Side] = frozenset({"picture"})
+) -> NDArray[np.float64]:
+    """Return how near each image (uint8 [n, h, w, 3]) comes to its nearest picture of some sides, as T does.
 
-    Departs from T: controls take no place among the candidates, so that it is never further than T.
+    Departs from T: other sides, the controls unless told, take no place among the candidates, so that it is never
+    further than T.
     """
-    pool = _pool(look, frozenset({"picture"}))
+    pool = _pool(look, sides)
+    if not pool.digests:
+        return np.full(len(pixels), np.inf)
     found = pool.nearest(pixels, look.plan.match.candidates, look.plan.match.flip)
     height, width = pixels.shape[1:3]
     samples = [Sample(k, 0, 0, "", width, height, b"") for k in range(len(pixels))]
     rows = _measured(look, pool, samples, pixels, found)
-    near = sorted({row.digest for row in rows if row.tiled <= look.reach})
-    trips = dict(zip(near, model.round_trip(pool.fitted(near, width, height)) or [], strict=False))
+    trips = pool.round_trips(sorted({row.digest for row in rows if row.tiled <= look.reach}), width, height, model)
     best = np.full(len(pixels), np.inf)
     for row in rows:
         best[row.prompt] = min(best[row.prompt], row.tiled)
@@ -334,11 +339,18 @@ class _Pool:
         self.groups = [row.group for row in rows]
         self.sides = [row.side for row in rows]
         self._index = Nearest(corpus.vectors(self.digests))
+        self._trips: dict[str, RGB] = {}
 
     def fitted(self, digests: Sequence[str], width: int, height: int) -> list[RGB]:
         """Return pictures at the size of the samples; they were measured, so they are there."""
         found = [self.pictures.fitted(digest, width, height) for digest in digests]
         return [image for image in found if image is not None]
+
+    def round_trips(self, digests: Sequence[str], width: int, height: int, model: Model) -> dict[str, RGB]:
+        """Return pictures after the model's autoencoder, each sent there once; none where it has none."""
+        new = [digest for digest in digests if digest not in self._trips]
+        self._trips |= zip(new, model.round_trip(self.fitted(new, width, height)) or [], strict=False) if new else ()
+        return {digest: self._trips[digest] for digest in digests if digest in self._trips}
 
     def nearest(self, pixels: NDArray[np.uint8], groups: int, flip: bool) -> _Nearest:
         """Return the nearest groups of each sample, seen as it is or in the mirror, exactly."""
@@ -366,5 +378,5 @@ def _first_of_each(
 
 
 @lru_cache(maxsize=1)
-def _pool(look: Look, sides: frozenset[Side] = frozenset(("picture", "control"))) -> _Pool:
+def _pool(look: Look, sides: frozenset[Side] = BOTH) -> _Pool:
     return _Pool(look, sides)

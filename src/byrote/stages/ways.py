@@ -33,17 +33,23 @@ class Way:
 
 
 class Hits:
-    """The samples within tau of each group: every (prompt, index), once."""
+    """The samples within tau of each group: every (prompt, index), once. `made` counts the samples of each prompt."""
 
-    def __init__(self, matches: Iterable[Match], prompts: Sequence[Prompt], closest: float, seeds: int) -> None:
+    def __init__(
+        self, matches: Iterable[Match], prompts: Sequence[Prompt], closest: float, made: Mapping[int, int]
+    ) -> None:
         self._prompts = {prompt.number: prompt for prompt in prompts}
-        self._seeds = seeds
+        self._made = made
         self._groups: dict[str, set[tuple[int, int]]] = defaultdict(set)
         self._sides: dict[str, Side] = {}
         for row in matches:
             if statistic(row) <= closest:
                 self._groups[row.group].add((row.prompt, row.index))
                 self._sides[row.group] = row.side
+
+    def made(self, numbers: Iterable[int]) -> int:
+        """Count the samples of some prompts."""
+        return sum(self._made.get(number, 0) for number in numbers)
 
     def way(self, group: str) -> Way | None:
         """Return the least contrived way to a group, or None where no sample is within tau.
@@ -54,9 +60,9 @@ class Hits:
         ways = [self._way(group, rung, by_rung[rung]) for rung in RUNGS if by_rung[rung]]
         return next((way for way in ways if way.samples), ways[0] if ways else None)
 
-    def own(self, group: str, rung: Rung) -> int:
-        """Count the samples within tau that the group's own prompt on a rung gave."""
-        return sum(self._prompts[number].group == group for number, _ in self._by_rung(group)[rung])
+    def own(self, group: str, rung: Rung) -> list[int]:
+        """Return the samples within tau, by their index, that the group's own prompt on a rung gave."""
+        return [index for number, index in self._by_rung(group)[rung] if self._prompts[number].group == group]
 
     def every(self, side: Side) -> list[int]:
         """Count the samples within tau of each group of a side that has any, canaries left out."""
@@ -87,11 +93,11 @@ class Hits:
     def _way(self, group: str, rung: Rung, found: Sequence[tuple[int, int]]) -> Way:
         own = [at for at in found if self._prompts[at[0]].group == group]
         if own:
-            return Way(rung, len(own), self._seeds)
-        asked = sum(prompt.rung == rung for prompt in self._prompts.values())
+            return Way(rung, len(own), self.made({number for number, _ in own}))
+        asked = [prompt.number for prompt in self._prompts.values() if prompt.rung == rung]
         if rung == "users":
-            return Way(rung, len({number for number, _ in found}), asked)
-        return Way(rung, len(found), asked * self._seeds if rung == "none" else None)
+            return Way(rung, len({number for number, _ in found}), len(asked))
+        return Way(rung, len(found), self.made(asked) if rung == "none" else None)
 
 
 def with_ways(findings: Iterable[Finding], hits: Hits) -> list[Finding]:
@@ -105,7 +111,7 @@ def with_ways(findings: Iterable[Finding], hits: Hits) -> list[Finding]:
     return out
 
 
-def rung_rates(prompts: Sequence[Prompt], hits: Hits, seeds: int) -> list[Rate]:
+def rung_rates(prompts: Sequence[Prompt], hits: Hits) -> list[Rate]:
     """Return what each rung brings out, with exact intervals and control twins.
 
     On a rung that asks for groups: the share of pictures that their own prompt brings within tau, beside that of
@@ -116,17 +122,18 @@ def rung_rates(prompts: Sequence[Prompt], hits: Hits, seeds: int) -> list[Rate]:
     for rung in RUNGS:
         asked = [prompt for prompt in prompts if prompt.rung == rung]
         if asked:
-            out.append(_rate(rung, asked, hits, seeds))
+            out.append(_rate(rung, asked, hits))
     return out
 
 
-def shares(prompts: Sequence[Prompt], hits: Hits, seeds: int, dice: int) -> list[Rate]:
+def shares(prompts: Sequence[Prompt], hits: Hits, seeds: int | None, dice: int) -> list[Rate]:
     """Return the shares of captions and of samples that bring anything within tau: two more denominators.
 
     Pictures' captions and pictures, beside controls' captions and controls; captions of one draw, canaries and claims
     left out. Captions are the sampling unit of both: of samples the interval is a cluster bootstrap (approximate) from
     20 captions with a hit up, below that the exact interval of captions, a caption counted wholly at the upper end and
-    as one sample at the lower. `dice` seeds the bootstrap.
+    as one sample at the lower. `dice` seeds the bootstrap. Without a number of `seeds`, the same for all captions,
+    there is no share of samples.
     """
     asked = {
         side: [p.number for p in prompts if p.rung == "caption" and p.side == side and p.stratum in DRAWN]
@@ -137,6 +144,8 @@ def shares(prompts: Sequence[Prompt], hits: Hits, seeds: int, dice: int) -> list
     counts = {side: hits.counts("caption", side, numbers) for side, numbers in asked.items()}
     (k, n), (twin_k, twin_n) = ((sum(c > 0 for c in counts[side]), len(counts[side])) for side in SIDES)
     captions = _share(CAPTIONS, k, n, twin_k, twin_n)
+    if seeds is None:
+        return [captions]
     ends = cluster_bootstrap(np.array(counts["picture"], np.int64), seeds, seed=dice, level=LEVEL)
     low, high = ends or (captions.low / seeds, captions.high)
     method = "cluster bootstrap over captions, approximate" if ends else "Clopper-Pearson of captions, wholly or once"
@@ -144,18 +153,19 @@ def shares(prompts: Sequence[Prompt], hits: Hits, seeds: int, dice: int) -> list
     return [captions, Rate(SAMPLES, None, sum(counts["picture"]), n * seeds, low, high, LEVEL, method, *twin)]
 
 
-def _rate(rung: Rung, asked: Sequence[Prompt], hits: Hits, seeds: int) -> Rate:
+def _rate(rung: Rung, asked: Sequence[Prompt], hits: Hits) -> Rate:
     if rung == "users":
         k, twin = (len(hits.prompts(rung, side)) for side in SIDES)
         return _share(BY_PROMPT, k, len(asked), twin, len(asked))
     if rung == "none":
         k, twin = (len(hits.samples(rung, side)) for side in SIDES)
-        return _share(BY_SAMPLE, k, len(asked) * seeds, twin, len(asked) * seeds)
+        made = hits.made(prompt.number for prompt in asked)
+        return _share(BY_SAMPLE, k, made, twin, made)
     k, n, twin_k, twin_n = (
         count
         for side in SIDES
         for groups in [[p.group for p in asked if p.side == side and p.stratum in DRAWN]]
-        for count in (sum(hits.own(group, rung) > 0 for group in groups), len(groups))
+        for count in (sum(bool(hits.own(group, rung)) for group in groups), len(groups))
     )
     return _share(f"groups that their own prompt brings within tau: {rung}", k, n, twin_k, twin_n)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from byrote.domain import RGB, Family, Finding, Rate
+from byrote.domain import RGB, Family, Finding, Rate, Side
 from byrote.kernels.matching import Separation
 from byrote.kernels.rates import samples_to_first
 from byrote.stages.certify import FAMILIES, LEVEL, AtAll, Balance, Test
@@ -176,6 +176,33 @@ class Unseen:
 
 
 @dataclass(frozen=True, slots=True)
+class Screening:
+    """How prompts were screened, what that cost, and what it may have missed.
+
+    `prompts`, `kept` and `spared` are by side. `pilot` is the rank correlation of the score with the agreement of cheap
+    samples and its interval; `used` tells whether the score was. `evaluations` are the denoiser's for screen and
+    samples together, `exhaustive` those of all samples for all prompts. Of the pictures' prompts that were kept `found`
+    brought their own picture within tau, of those that were spared `missed`; `recall` is the share of what all samples
+    bring that was kept, estimated by these (Horvitz-Thompson), with its interval: null where nothing came.
+    """
+
+    search: int
+    score: str
+    pilot: tuple[float, float, float, int] | None
+    used: bool
+    prompts: Mapping[Side, int]
+    kept: Mapping[Side, int]
+    spared: Mapping[Side, int]
+    evaluations: int
+    exhaustive: int
+    found: int
+    missed: int
+    recall: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """Everything that a report says, already computed.
 
@@ -219,6 +246,7 @@ class Evidence:
     redacted: bool = False
     canaries: Mapping[str, Any] | None = None
     review: Mapping[str, Any] | None = None
+    screening: Screening | None = None
 
     @property
     def searched(self) -> bool:
@@ -271,6 +299,7 @@ def as_json(evidence: Evidence) -> Json:
         "unseen": _object(e.unseen),
         "canaries": e.canaries,
         "review": e.review,
+        "screening": None if e.screening is None else asdict(e.screening),
     }
     read: Json = plain(told)
     return read

@@ -1,0 +1,374 @@
+"""Fill `screened`: which prompts get full samples, and from which noises. Nothing here knows a prompt's side.
+
+Three steps, each a table. `scores`, where the plan names one: a score of `byrote.stages.scores` for every prompt, and
+a pilot that says whether it goes with anything on this model; if so, the best share of all prompts goes on, if not, all
+do. `searched`: cheap samples, of few sampler steps, one round after the other, until as many came near as a clique
+wants. `screened`: a prompt is kept where a cheap sample came near a picture or a control, or the first ones were
+alike; it gets a few full samples from the noises that came nearest. Of those that are dropped a random share is
+spared, and gets all samples: what came of them tells what the screen misses.
+
+All of it was fixed in the plan, and depends on scores, samples and dice alone. What is dropped counts T = +inf, on
+either side, so that pictures and controls stay exchangeable. Prompts that stand for nobody are not screened.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil, inf
+from pathlib import Path
+
+import numpy as np
+
+from byrote.domain import RGB, Prompt, Screened
+from byrote.engine import Part
+from byrote.errors import PlanError
+from byrote.kernels.cliques import find
+from byrote.models import Model, Request, Stepped, held
+from byrote.plan import Plan
+from byrote.stages import Desk, Failed, generate, match, risk, scores
+from byrote.store import Recipe, Store
+
+TOGETHER = 32
+"""Prompts of a part."""
+FIRST = 8
+"""Cheap samples of a prompt that are held against each other: of many, two are alike by chance."""
+ALIKE = 4
+"""Full samples of a prompt whose cheap ones were alike and none was near: more would be alike too; ours."""
+AUTO = "auto"
+DRAWN = ("scores", "pilot", "searched")
+"""The tables for which the model is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The score of a prompt, as the kernel gave it."""
+
+    prompt: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What the cheap samples of a prompt showed; `seeds` are theirs, the nearest first, `nearest` null without any."""
+
+    prompt: int
+    near: int
+    nearest: float | None
+    agreed: bool
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The recipes of the steps."""
+
+    scores: Recipe
+    pilot: Recipe
+    searched: Recipe
+    screened: Recipe
+
+    def every(self) -> list[Recipe]:
+        """Return all of them, in their order; those of a score may stay empty."""
+        return [self.scores, self.pilot, self.searched, self.screened]
+
+
+def on(plan: Plan) -> bool:
+    """Tell whether a plan screens at all."""
+    return plan.screen.search > 0
+
+
+def tables(groups: Recipe, prompts: Recipe, plan: Plan, model: Model) -> Tables:
+    """Return the recipes of the steps; the model is in them by the digest of its weights."""
+    told, m, g, c = plan.screen, plan.match, plan.generate, plan.cliques
+    how = {"dtype": plan.model.dtype, "device": plan.model.device, "threads": plan.model.threads, "batch": g.batch}
+    draws = {"guidance": g.guidance, "sampler": g.sampler, "width": g.width, "height": g.height, "steps": g.steps}
+    about = {"prompts": prompts.digest, "model": model.digest, "seed": plan.prompts.seed, "quick": told.steps}
+    about |= how | draws | ({"negative": g.negative} if g.negative else {})
+    scored = Recipe.of("scores", about | {"score": told.score, "noises": told.noises})
+    tried = Recipe.of("pilot", {"scores": scored.digest, "pilot": told.pilot})
+    chosen = {"pilot": tried.digest, "keep": told.keep} if told.score else {}
+    near = {"alpha": m.alpha, "n": m.n, "shift": m.shift, "flip": m.flip, "crop": m.crop, "candidates": m.candidates}
+    near |= {"tau": plan.certify.closest, "tiles": c.tiles, "least": c.least}
+    searched = Recipe.of("searched", about | chosen | near | {"groups": groups.digest, "search": told.search})
+    most = {"confirm": told.confirm, "spare": told.spare, "seeds": g.seeds}
+    return Tables(scored, tried, searched, Recipe.of("screened", {"searched": searched.digest} | most))
+
+
+def run(desk: Desk, made: Tables, look: match.Look, prompts: Sequence[Prompt]) -> list[Failed]:
+    """Screen the prompts of groups, of both sides in one list."""
+    plan, root = look.plan, desk.store.root
+    asked = screenable(prompts)
+    if plan.screen.score:
+        parts = list(_parts(asked))
+        failed = desk.fill(made.scores, Score(root, made.scores, plan), parts, "prompts")
+        failed = failed or desk.fill(made.pilot, Try(root, made.pilot, plan), [_pilot_part(asked, plan)], "prompts")
+        if failed:
+            return failed
+    going = chosen(desk.store, made, asked, plan)
+    failed = desk.fill(made.searched, Search(look, made.searched), list(_parts(going)), "prompts")
+    return failed or desk.fill(made.screened, Screen(root, made, plan), [Part("00000", asked, len(asked))], "prompts")
+
+
+def screenable(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """Return the prompts that stand for a group."""
+    return [prompt for prompt in prompts if prompt.stratum != "free"]
+
+
+def quick(plan: Plan) -> Model:
+    """Return the model that draws the cheap samples, its weights held once: itself where it takes no steps or few."""
+    model = generate.model_of(plan)
+    if not isinstance(model, Stepped):
+        return model
+    other = _stepped(model, plan.screen.steps)
+    return other if other.evaluations_per_sample < model.evaluations_per_sample else model
+
+
+def pilot(store: Store, made: Tables) -> scores.Pilot | None:
+    """Return what the pilot says of the score, or None where there were too few prompts for one."""
+    tried = store.read_all(Scored, made.pilot)
+    if len(tried) < risk.FEWEST:
+        return None
+    known = {row.prompt: row.score for row in store.read_all(Scored, made.scores)}
+    own = np.array([known[row.prompt] for row in tried])
+    return scores.pilot(own, np.array([row.score for row in tried]))
+
+
+def chosen(store: Store, made: Tables, asked: Sequence[Prompt], plan: Plan) -> list[Prompt]:
+    """Return the prompts that the score lets on, in their order: all of them where it is not used."""
+    tried = pilot(store, made) if plan.screen.score else None
+    if tried is None or not tried.usable:
+        return list(asked)
+    known = {row.prompt: tried.direction * row.score for row in store.read_all(Scored, made.scores)}
+    order = sorted(asked, key=lambda p: (-known[p.number], _dice(plan, "tie", p)))
+    best = {p.number for p in order[: ceil(plan.screen.keep * len(asked))]}
+    return [p for p in asked if p.number in best]
+
+
+def decide(
+    asked: Sequence[Prompt], searched: Mapping[int, Searched], told: Mapping[int, float], plan: Plan
+) -> list[Screened]:
+    """Keep, spare or drop each prompt. `told` holds the scores, where they were taken."""
+    kept = {number for number, row in searched.items() if row.near or row.agreed}
+    dropped = sorted((p for p in asked if p.number not in kept), key=lambda p: _dice(plan, "spare", p))
+    spared = {p.number for p in dropped[: ceil(plan.screen.spare * len(dropped))]}
+    rows = []
+    for p in asked:
+        row = searched.get(p.number, Searched(p.number, 0, None, False, ()))
+        most = plan.screen.confirm if row.near else min(plan.screen.confirm, ALIKE) if row.agreed else 0
+        most = plan.generate.seeds if p.number in spared else most
+        drawn = (generate.seed_of(p, k, plan.prompts.seed) for k in range(most))
+        seeds = (*dict.fromkeys([*row.seeds, *drawn]),)[:most]
+        facts = (row.near, row.nearest, row.agreed)
+        rows.append(
+            Screened(p.number, told.get(p.number), len(row.seeds), *facts, p.number in kept, p.number in spared, seeds)
+        )
+    return rows
+
+
+def decided(store: Store, made: Tables, prompts: Sequence[Prompt], plan: Plan) -> list[Screened]:
+    """Decide from the tables."""
+    searched = {row.prompt: row for row in store.read_all(Searched, made.searched)}
+    told = {row.prompt: row.score for row in store.read_all(Scored, made.scores)}
+    return decide(screenable(prompts), searched, told, plan)
+
+
+def evaluations(store: Store, made: Tables, plan: Plan) -> int:
+    """Count the denoiser's evaluations that the screen has cost."""
+    model = quick(plan)
+    found = sum(len(row.seeds) for row in store.read_all(Searched, made.searched)) * model.evaluations_per_sample
+    if plan.screen.score:
+        many = sum(store.rows(made.scores, part) for part in store.parts(made.scores))
+        found += many * _score(plan).evaluations(model, plan.screen.noises)
+        tried = sum(store.rows(made.pilot, part) for part in store.parts(made.pilot))
+        found += tried * risk.FULL * model.evaluations_per_sample
+    return found
+
+
+def words(rows: Sequence[Screened]) -> str:
+    """Say what the screen let on."""
+    kept, spared = sum(row.kept for row in rows), sum(row.spared for row in rows)
+    samples = sum(row.searched for row in rows)
+    return (
+        f"screen: {kept:,} of {len(rows):,} prompts are kept, of {samples:,} cheap samples; {spared:,} of the others "
+        "are spared, so that it can be told what is missed"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Score a part's prompts."""
+
+    root: Path
+    made: Recipe
+    plan: Plan
+
+    def __call__(self, part: Part) -> None:
+        """Do one part."""
+        plan, prompts = self.plan, part.payload
+        noises = [_noises(p, plan.screen.noises, "screen", plan) for p in prompts]
+        found = _score(plan).of(quick(plan), [p.text for p in prompts], noises)
+        rows = [Scored(p.number, float(score)) for p, score in zip(prompts, found, strict=True)]
+        Store(self.root).write(self.made, part.name, rows, Scored)
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """Measure, for some prompts, how alike their cheap samples are: of other noises than the score's."""
+
+    root: Path
+    made: Recipe
+    plan: Plan
+
+    def __call__(self, part: Part) -> None:
+        """Do the one part."""
+        plan, prompts = self.plan, part.payload
+        noises = [_noises(p, risk.FULL, "pilot", plan) for p in prompts]
+        found = scores.SCORES["agreement"].of(quick(plan), [p.text for p in prompts], noises)
+        rows = [Scored(p.number, float(alike)) for p, alike in zip(prompts, found, strict=True)]
+        Store(self.root).write(self.made, part.name, rows, Scored)
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Draw cheap samples of a part's prompts, twice as many in each round, until enough of a prompt's are near."""
+
+    look: match.Look
+    made: Recipe
+
+    def __call__(self, part: Part) -> None:
+        """Do one part."""
+        found = [_Found(prompt) for prompt in part.payload]
+        for first, end in generate.rounds(self.look.plan.screen.search):
+            still = [each for each in found if each.near(self.look.plan) < self.look.plan.cliques.least]
+            if still:
+                self._draw(still, first, end)
+        rows = [each.row(self.look.plan) for each in found]
+        Store(self.look.root).write(self.made, part.name, rows, Searched)
+
+    def _draw(self, still: Sequence["_Found"], first: int, end: int) -> None:
+        plan = self.look.plan
+        dice, these = plan.prompts.seed, range(first, end)
+        asked = [(each, generate.seed_of(each.prompt, k, dice)) for each in still for k in these]
+        for k in range(0, len(asked), generate.PART):
+            some = asked[k : k + generate.PART]
+            requests = [Request(each.prompt.text, seed) for each, seed in some]
+            made = generate.ask(quick(plan), requests, plan.generate.batch)
+            listed = generate.hash_list(plan)
+            if listed:
+                generate.screen(listed, made, [seed for _, seed in some])
+            away = match.nearest_picture(self.look, generate.model_of(plan), np.stack(made), match.BOTH)
+            for (each, seed), image, distance in zip(some, made, away, strict=True):
+                each.add(seed, image, float(distance))
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """Decide what becomes of every prompt."""
+
+    root: Path
+    made: Tables
+    plan: Plan
+
+    def __call__(self, part: Part) -> None:
+        """Do the one part."""
+        store = Store(self.root)
+        store.write(self.made.screened, part.name, decided(store, self.made, part.payload, self.plan), Screened)
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """The rule by which a prompt's full samples end: as many as a clique wants are within tau of anything of a side."""
+
+    look: match.Look
+
+    @property
+    def least(self) -> int:
+        """Return how many suffice."""
+        return self.look.plan.cliques.least
+
+    def __call__(self, images: Sequence[RGB]) -> list[bool]:
+        """Tell of each image whether it is within tau of anything."""
+        plan = self.look.plan
+        away = match.nearest_picture(self.look, generate.model_of(plan), np.stack(images), match.BOTH)
+        return [bool(distance <= plan.certify.closest) for distance in away]
+
+
+class _Found:
+    """The cheap samples of a prompt so far: seeds and distances of all, and the first images."""
+
+    def __init__(self, prompt: Prompt) -> None:
+        self.prompt = prompt
+        self._seeds: list[int] = []
+        self._away: list[float] = []
+        self._images: list[RGB] = []
+
+    def add(self, seed: int, image: RGB, distance: float) -> None:
+        """Take note of a sample."""
+        self._seeds.append(seed)
+        self._away.append(distance)
+        if len(self._images) < FIRST:
+            self._images.append(image)
+
+    def near(self, plan: Plan) -> int:
+        """Count the samples within tau."""
+        return sum(distance <= plan.certify.closest for distance in self._away)
+
+    def row(self, plan: Plan) -> Searched:
+        """Return what was found, the seeds of the nearest images first."""
+        least = min(self._away, default=inf)
+        seeds = tuple(self._seeds[k] for k in np.argsort(self._away, kind="stable"))
+        nearest = None if least == inf else least
+        return Searched(self.prompt.number, self.near(plan), nearest, self._agreed(plan), seeds)
+
+    def _agreed(self, plan: Plan) -> bool:
+        """Tell whether half of the first images, two at least, are all within tau of each other."""
+        many, closest = max(2, len(self._images) // 2), plan.certify.closest
+        if len(self._images) < many:
+            return False
+        shown = np.stack(self._images)
+        return find(shown, None, tiles=plan.cliques.tiles, within=closest, least=many, seconds=0).found
+
+
+@lru_cache(maxsize=1)
+def _stepped(model: Stepped, steps: int) -> Model:
+    return model.stepped(steps)
+
+
+def _score(plan: Plan) -> scores.Score:
+    """Open the score of a plan. Raises ByroteError for one that there is not, or that this model cannot have."""
+    name = plan.screen.score
+    return scores.default(quick(plan)) if name == AUTO else scores.named(name)
+
+
+def check(plan: Plan, models: Iterable[Model]) -> None:
+    """Refuse to screen what cannot be screened, and a score that there is not. Raises ByroteError."""
+    told = f"[screen] search = {plan.screen.search}"
+    for model in models:
+        if not model.takes_text:
+            raise PlanError(f"{told}: a {model.name} takes no text, so there are no prompts to screen; set 0")
+        if held(model) is not None:
+            raise PlanError(f"{told}: a {model.name} holds its samples, so there is nothing to save; set 0")
+    if plan.screen.score not in ("", AUTO):
+        scores.named(plan.screen.score)
+
+
+def _parts(prompts: Sequence[Prompt]) -> Iterator[Part]:
+    for k in range(0, len(prompts), TOGETHER):
+        some = tuple(prompts[k : k + TOGETHER])
+        yield Part(f"{k // TOGETHER:05d}", some, len(some))
+
+
+def _pilot_part(asked: Sequence[Prompt], plan: Plan) -> Part:
+    some = sorted(asked, key=lambda p: _dice(plan, "pilot", p))[: plan.screen.pilot]
+    return Part("00000", tuple(some), len(some))
+
+
+def _noises(prompt: Prompt, count: int, what: str, plan: Plan) -> list[int]:
+    return [risk.seed_of(f"{prompt.digest} {prompt.text}", k, plan.prompts.seed, what) for k in range(count)]
+
+
+def _dice(plan: Plan, what: str, prompt: Prompt) -> int:
+    """Return 64 random bits that depend on the plan's seed, what is drawn and the prompt's group and text only."""
+    about = f"{plan.prompts.seed} {what} {prompt.group} {prompt.rung} {prompt.text}"
+    return int.from_bytes(hashlib.sha256(about.encode("utf-8", "surrogatepass")).digest()[:8])
