@@ -7,6 +7,7 @@ against 200 controls, so that one finding can be certified: as byrote ships it, 
 certified finding must not exceed alpha, and with the mistake planted, which must be seen to exceed it. Both by an exact
 one-sided binomial test at 1 %. The whole chain: each audit splits a pool of look-alike pictures at random into 10
 pictures and 200 controls, and a parrot knows others of the same families, drawn for captions of either side alike.
+Once as it is and once with a screen: a score, cheap samples, and rules that end early.
 """
 
 import argparse
@@ -50,7 +51,22 @@ def single_p(audits: int) -> dict[str, float]:
     return {f"p <= {level}": round(float(np.mean(np.array(found) <= level)), 4) for level in (0.05, 0.01)}
 
 
-def chained(seed: int) -> bool:
+SCREEN = """[screen]
+search = 8
+steps = 2
+score = "closest-pair"
+keep = 0.5
+confirm = 3
+spare = 0.05
+"""
+
+
+def screened(seed: int) -> bool:
+    """Tell the same of an audit that screens: by a score, by cheap samples, and with rules that end early."""
+    return chained(seed, SCREEN)
+
+
+def chained(seed: int, more: str = "") -> bool:
     """Tell whether a whole audit of a parrot that knows other pictures certifies anything."""
     dice = np.random.default_rng([seed, 7])
     bases = [texture(dice, SIDE, SIDE) for _ in range(FAMILIES)]
@@ -64,7 +80,7 @@ def chained(seed: int) -> bool:
         _teach(root, {f"picture number {k}": pool[total + i] for i, k in enumerate(asked)})
         byrote.index(root / "pictures", held_out=root / "controls", corpus=root / "corpus")
         (root / "audit").mkdir()
-        (root / "audit" / "audit.toml").write_text(PLAN.format(controls=CONTROLS, seed=seed))
+        (root / "audit" / "audit.toml").write_text(PLAN.format(controls=CONTROLS, seed=seed) + more)
         told = byrote.run(root / "audit").json
     return any(finding["certified"] for finding in told["findings"])
 
@@ -143,10 +159,12 @@ def main() -> None:
         told["simulated"][name] = both
         print(f"{name:32} shipped {both['shipped']['share']:.4f}, planted {both['planted']['share']:.4f}", flush=True)
     if options.chain:
-        with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
-            accused = sum(pool.map(chained, range(options.chain)))
-        p = float(stats.binomtest(accused, options.chain, FDR, alternative="greater").pvalue)
-        told["chain"] = {"accused": accused, "audits": options.chain, "p_value": p, "passes": p > TEST}
+        for name, task in (("chain", chained), ("chain with a screen", screened)):
+            with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
+                accused = sum(pool.map(task, range(options.chain)))
+            p = float(stats.binomtest(accused, options.chain, FDR, alternative="greater").pvalue)
+            told[name] = {"accused": accused, "audits": options.chain, "p_value": p, "passes": p > TEST}
+            print(f"{name}: {accused} of {options.chain} accuse", flush=True)
     told["seconds"] = round(time.monotonic() - began)
     print(json.dumps(told, indent=1))
     if options.save:

@@ -31,6 +31,8 @@ STATISTIC = (
 )
 
 
+OF_TEMPLATES = "; or smallest RMS distance over what stays fixed among samples that agree in a share of the tiles"
+"""What the plan's templates add to it."""
 UNSURE: dict[str, Any] = {
     "certified": False, "sensitivity": None, "p_value": None, "q_value": None, "matched_p": None, "twin_p": None
 }  # fmt: skip
@@ -455,7 +457,7 @@ class Audit:
         sections = (*SEALED, "screen") if screened else SEALED
         content = {
             "plan": {name: plan[name] for name in sections},
-            "statistic": STATISTIC,
+            "statistic": STATISTIC + (OF_TEMPLATES if self.plan.cliques.template else ""),
             "model": self.model.digest,
             "twin": self.twin.digest if self.twin else None,
             "corpus": self.corpus.digest,

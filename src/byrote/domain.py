@@ -148,6 +148,8 @@ class Clique:
 
     `found` answers "is there a clique of `least`?" exactly. `members` (sample indices) is the largest clique found,
     `largest` whether it is known to be the largest, `spread` its mean pairwise distance (null below two members).
+    `template` is the share of the image that stays fixed where they agree in some of the tiles only, null where they
+    agree in all or no templates are looked for.
     """
 
     prompt: int
@@ -156,6 +158,7 @@ class Clique:
     largest: bool
     members: tuple[int, ...]
     spread: float | None
+    template: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +168,8 @@ class Match:
     `rms` and `tiled` are after alignment by (`flip`, `crop`, `dx`, `dy`), `round_trip` is the tiled distance to the
     picture's own way through the model's autoencoder (null where it has none, or where the pair is far apart), `ratio`
     the adaptive ratio (null with too few groups), `rank` the group's place (from 0) among the nearest to the sample.
+    `masked` is the RMS distance, as they stand, over what stays fixed in a template, to the picture or to its round
+    trip, null where the sample is of none.
     """
 
     prompt: int
@@ -183,6 +188,7 @@ class Match:
     crop: float
     dx: int
     dy: int
+    masked: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +199,8 @@ class Finding:
     which the finding stays certified (null where it is not), `twin` the statistic T of a model that was not trained on
     the picture (null without a twin, or where nothing of it came near) and `twin_p` the p-value of the difference.
     `rung` is the least contrived rung that brings the picture within tau: in `rung_hits` of `rung_samples` samples, or,
-    on rung "users", of so many prompts. `claimed` pictures are asked only because somebody named them.
+    on rung "users", of so many prompts. `claimed` pictures are asked only because somebody named them. `masked` is the
+    distance over what stays fixed in a template.
     """
 
     family: Family
@@ -220,6 +227,7 @@ class Finding:
     rung_hits: int | None = None
     rung_samples: int | None = None
     claimed: bool = False
+    masked: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import platform
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import takewhile
 from typing import Any
@@ -14,7 +14,7 @@ from scipy.stats import mannwhitneyu
 
 from byrote import canaries, images
 from byrote.audit import Audit
-from byrote.domain import RGB, SIDES, Family, Finding, Group, Match, Picture, Rate
+from byrote.domain import RGB, SIDES, Family, Finding, Group, Match, Picture, Rate, Side
 from byrote.kernels.rates import chao1, discoverable, discovered, good_turing
 from byrote.kernels.review import Stratum, horvitz_thompson
 from byrote.kernels.stats import clopper_pearson
@@ -76,6 +76,7 @@ def gather(audit: Audit) -> report.Evidence:
         canaries=_canaries(audit),
         review=_review(audit),
         screening=_screening(audit),
+        funnel=_funnel(audit, rows),
     )
 
 
@@ -192,6 +193,47 @@ def _review(audit: Audit) -> Mapping[str, Any] | None:
     key = draw.read(audit.root / REVIEW)
     said = verdicts.latest(audit.root / verdicts.FILE)
     return asdict(measure(key, said)) if said else None
+
+
+def _funnel(audit: Audit, rows: Sequence[Finding]) -> list[report.Step]:
+    """Follow pictures and controls from the files to those that people confirmed."""
+    corpus, closest = audit.corpus, audit.plan.certify.closest
+    sides = {prompt.number: prompt.side for prompt in audit.prompts if prompt.stratum != "free"}
+    cliques = [row for row in audit.cliques() if row.prompt in sides]
+    matched = {(row.side, row.group) for row in audit.matches()}
+    said = verdicts.latest(audit.root / verdicts.FILE)
+    seen: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for (_, picture, sample), verdict in said.items():
+        seen[picture, sample].append(verdict)
+
+    def copied(row: Finding) -> bool:
+        judged = seen[row.digest, row.sample or ""]
+        return 2 * judged.count("copy") > len(judged)
+
+    def step(name: str, count: Callable[[Side], int | None]) -> report.Step:
+        return report.Step(name, *(count(side) for side in SIDES))
+
+    def of(side: Side, holds: Callable[[Finding], bool]) -> int:
+        return sum(row.side == side and holds(row) for row in rows)
+
+    steps = [
+        step("files", lambda side: sum(picture.side == side for picture in corpus.pictures)),
+        step("groups of near-duplicates", lambda s: sum(not row.set_aside for row in _one_a_group(audit, s))),
+        step("prompts", lambda side: list(sides.values()).count(side)),
+        step("samples of these", lambda side: sum(row.samples for row in cliques if sides[row.prompt] == side)),
+        step("prompts with a clique", lambda s: sum(row.found for row in cliques if sides[row.prompt] == s)),
+        step("groups that a sample was held against", lambda side: sum(row[0] == side for row in matched)),
+        step("of these within \u03c4", lambda side: of(side, lambda row: counted(row, closest) <= closest)),
+        report.Step("certified", of("picture", lambda row: row.certified), audit.certified.controls_certified),
+        step(
+            "of the certified called a copy by most who judged them",
+            lambda s: of(s, lambda r: r.certified and copied(r)),
+        ),
+    ]
+    if audit.recipes.screen is not None:
+        kept = [row.prompt for row in audit.screened if row.kept]
+        steps.insert(3, step("prompts that the screen kept", lambda side: sum(sides[n] == side for n in kept)))
+    return steps
 
 
 def _corpus(audit: Audit) -> report.CorpusFacts:

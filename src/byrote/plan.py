@@ -123,6 +123,9 @@ class CliquesPlan:
     seconds: float = _knob(
         1.0, "cap on the search for the largest clique of a prompt; 'is there one' is always exact", 0
     )
+    template: float = _knob(
+        0.0, "share of the tiles in which samples of a template agree, like 0.5; 0 looks for no templates", 0, 1
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,13 +30,15 @@ def status(folder: Path) -> list[dict[str, Any]]:
     wanted: list[tuple[str, Store, Recipe, int | None]] = [
         ("dedupe", corpus, recipes.groups, 1),
         ("prompts", store, recipes.prompts, 1),
-        ("screen", store, ready, 1) if recipes.screen else ("screen", store, recipes.prompts, 0),
+        *([("screen", store, ready, 1)] if recipes.screen else []),
         ("generate", store, recipes.samples, asked),
         ("cliques", store, recipes.cliques, asked),
         ("match", store, tables.matches, asked),
         ("certify", store, recipes.certified, 1),
     ]
     rows += [_row(*each) for each in wanted]
+    if recipes.screen is None:
+        rows.insert(3, {"stage": "screen", "parts": 0, "of": 0})
     rows.insert(-1, _twin(store, recipes, asked))
     for row in rows:
         if row["stage"] == "generate":

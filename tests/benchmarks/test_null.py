@@ -22,6 +22,7 @@ def test_the_p_of_one_picture_is_no_smaller_than_it_says():
         assert stats.binomtest(round(seen * 1_000), 1_000, level, alternative="greater").pvalue > null.TEST
 
 
-def test_whole_audits_without_memory_accuse_no_more_than_alpha():
-    accused = sum(null.chained(seed) for seed in range(CHAIN))
+@pytest.mark.parametrize("audit", [null.chained, null.screened])
+def test_whole_audits_without_memory_accuse_no_more_than_alpha(audit):
+    accused = sum(audit(seed) for seed in range(CHAIN))
     assert stats.binomtest(accused, CHAIN, FDR, alternative="greater").pvalue > null.TEST

@@ -163,7 +163,7 @@ SCHEMA = {
             "picture": {"digest": str, "where": [str], "caption": (str, type(None)), "copies": int},
             "prompt": (str, type(None)),
             "samples": [{"seed": int, "digest": str}],
-            "distances": dict.fromkeys(("rms", "tiled", "ratio", "round_trip"), MAYBE),
+            "distances": dict.fromkeys(("rms", "tiled", "ratio", "round_trip", "masked"), MAYBE),
             "p_value": MAYBE,
             "q_value": MAYBE,
             "certified": bool,
@@ -204,8 +204,10 @@ SCHEMA = {
     "not_tested": [{"what": str, "why": str}],
     "balance": [{"covariate": str, "before": NUMBER, "after": NUMBER}],
     "claims": [dict],
+    "funnel": [{"name": str, "pictures": (int, type(None)), "controls": (int, type(None))}],
 } | dict.fromkeys(
-    ("twin", "tau", "at_all", "apart", "round_trips", "discovery", "unseen", "canaries", "review"), (dict, type(None))
+    ("twin", "tau", "at_all", "apart", "round_trips", "discovery", "unseen", "canaries", "review", "screening"),
+    (dict, type(None)),
 )
 
 

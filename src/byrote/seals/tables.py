@@ -17,7 +17,7 @@ from byrote.domain import RGB, Finding, Match, Prompt, Sample
 from byrote.kernels.align import Alignment, move
 from byrote.kernels.distance import paired_rms, paired_tiled
 from byrote.models import Model, Request
-from byrote.seals.notes import BROKEN, NOTHING, Notes
+from byrote.seals.notes import BROKEN, NOTHING, Notes, plain
 from byrote.seals.statement import CORPUS_LEDGER, LEDGER
 from byrote.stages import generate, screen
 from byrote.stages.certify import statistic
@@ -68,7 +68,7 @@ def screened(audit: Audit, notes: Notes) -> None:
     if made is None:
         return
     fresh = {row.prompt: asdict(row) for row in screen.decided(audit.store, made, audit.prompts, audit.plan)}
-    there = {row.prompt: asdict(row) for row in audit.screened}
+    there = {row.prompt: plain(asdict(row)) for row in audit.screened}
     for number in sorted(fresh.keys() | there.keys()):
         place = f"screened/{made.screened.digest}/00000.parquet: prompt {number}"
         notes.compare(place, fresh.get(number, NOTHING), there.get(number, NOTHING))

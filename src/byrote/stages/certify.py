@@ -136,8 +136,11 @@ class Certified:
 
 
 def statistic(match: Match) -> float:
-    """Return T: the tiled distance to the picture or to its own way through the autoencoder, whichever is smaller."""
-    return match.tiled if match.round_trip is None else min(match.tiled, match.round_trip)
+    """Return T: the tiled distance to the picture or to its own way through the autoencoder, whichever is smaller.
+
+    Of a template it is the distance over what stays fixed, where that is smaller still.
+    """
+    return min(known for known in (match.tiled, match.round_trip, match.masked) if known is not None)
 
 
 def test_of(m: int, n_controls: int, controls_at_cut: int, *, fdr: float) -> Test:
@@ -351,6 +354,7 @@ def _finding(tested: Tested, rule: _Rule) -> Finding:
         basis="exact" if rule.exact and _single(tested) else "assumption-based",
         twin=None if tested.twin is None or isinf(tested.twin) else tested.twin,
         claimed=tested.claimed,
+        masked=best.masked if best else None,
     )
 
 

@@ -11,7 +11,7 @@ trip. That is blind to the side, so it costs power at most (a copy that the auto
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -23,13 +23,14 @@ from byrote.corpus import Corpus
 from byrote.descriptors.thumbnail import Thumbnail
 from byrote.domain import DRAWN, RGB, SIDES, Clique, Group, Match, Prompt, Sample, Side
 from byrote.engine import Part
-from byrote.kernels import align
-from byrote.kernels.distance import paired_tiled
+from byrote.kernels import align, templates
+from byrote.kernels.distance import paired_rms, paired_tiled
 from byrote.kernels.search import Nearest
 from byrote.models import Model
 from byrote.models.memory import halving
 from byrote.plan import Plan
-from byrote.stages import Desk, Failed, generate
+from byrote.stages import Desk, Failed, cliques, generate
+from byrote.stages.certify import statistic
 from byrote.stages.generate import model_of
 from byrote.store import Recipe, Store
 
@@ -133,7 +134,7 @@ def _drawn(store: Store, look: Look, side: Side) -> list[str]:
 
 def _near(store: Store, look: Look, model: Model) -> Iterator[Part]:
     rows = store.read_all(Match, look.tables.candidates)
-    close = {row.digest for row in rows if row.tiled <= look.reach}
+    close = {row.digest for row in rows if statistic(row) <= look.reach}
     near = sorted(close.union(*(_drawn(store, look, side) for side in SIDES)))
     sizes = {(sample.width, sample.height) for sample in _first_samples(store, look)}
     if not near or model.round_trip([]) is None:
@@ -172,6 +173,7 @@ class Candidates:
         if pool.digests:
             nearest = pool.nearest(decoded, look.plan.match.n + 1, look.plan.match.flip)
             rows = _measured(look, pool, made, decoded, nearest)
+            rows = _with_templates(look, pool, part, made, decoded, rows)
         rows = [row for row in rows if row.prompt in passed or row.tiled <= look.reach]
         store.write(look.tables.candidates, part.name, rows, Match)
 
@@ -214,7 +216,56 @@ class Matches:
             moved = np.stack([align.move(trips[rows[k].digest], _move(rows[k])) for k in near])
             for k, distance in zip(near, paired_tiled(samples, moved, tiles=look.plan.cliques.tiles), strict=True):
                 rows[k] = replace(rows[k], round_trip=float(distance))
+        if any(row.masked is not None for row in rows):
+            rows = _templates_after(look, part, rows, trips)
         store.write(look.tables.matches, part.name, rows, Match)
+
+
+def _with_templates(
+    look: Look, pool: "_Pool", part: Part, made: Sequence[Sample], pixels: NDArray[np.uint8], rows: Sequence[Match]
+) -> list[Match]:
+    """Hold the samples of a template against the groups that come nearest to it over what stays fixed."""
+    known = cliques.masks(Store(look.root), look.cliques, part.name)
+    if not known:
+        return list(rows)
+    found = {(row.prompt, row.index, row.group): row for row in rows}
+    at = {(row.prompt, row.index): k for k, row in enumerate(made)}
+    for number, (members, mask) in known.items():
+        shown = pixels[[at[number, index] for index in members]]
+        for rank, member in enumerate(pool.nearest_over(shown, mask, look.plan.match.candidates)):
+            picture = pool.pictures.fitted(pool.digests[member], *shown.shape[2:0:-1])
+            if picture is None:
+                continue
+            beside = np.broadcast_to(picture, shown.shape)
+            away = templates.masked(shown, beside, mask)
+            whole = paired_rms(shown, beside), paired_tiled(shown, beside, tiles=look.plan.cliques.tiles)
+            for index, masked, rms, tiled in zip(members, away, *whole, strict=True):
+                sample, group = made[at[number, index]], pool.groups[member]
+                found.setdefault((number, index, group), _stands(sample, pool, member, rank, float(rms), float(tiled)))
+                key = number, index, group
+                found[key] = replace(found[key], masked=float(masked))
+    return [found[key] for key in sorted(found, key=lambda key: key[:2])]
+
+
+def _stands(sample: Sample, pool: "_Pool", member: int, rank: int, rms: float, tiled: float) -> Match:
+    """Return a sample beside a group as they stand."""
+    about = sample.prompt, sample.index, sample.seed, sample.digest, rank
+    who = pool.groups[member], pool.digests[member], pool.sides[member]
+    return Match(*about, *who, rms, tiled, None, None, False, 1.0, 0, 0)
+
+
+def _templates_after(look: Look, part: Part, rows: Sequence[Match], trips: dict[str, RGB]) -> list[Match]:
+    """Hold the samples of templates against the round trips of pictures too."""
+    store = Store(look.root)
+    made, pixels = generate.read(store, look.samples, part.name)
+    at = {(row.prompt, row.index): k for k, row in enumerate(made)}
+    found, known = list(rows), cliques.masks(store, look.cliques, part.name)
+    for k, row in enumerate(rows):
+        if row.masked is not None and row.digest in trips:
+            shown = pixels[at[row.prompt, row.index]][None]
+            away = templates.masked(shown, trips[row.digest][None], known[row.prompt][1])
+            found[k] = replace(row, masked=min(row.masked, float(away[0])))
+    return found
 
 
 def _move(row: Match) -> align.Alignment:
@@ -339,7 +390,7 @@ class _Pool:
         self.groups = [row.group for row in rows]
         self.sides = [row.side for row in rows]
         self._index = Nearest(corpus.vectors(self.digests))
-        self._trips: dict[str, RGB] = {}
+        self._corpus, self._trips = corpus, dict[str, RGB]()
 
     def fitted(self, digests: Sequence[str], width: int, height: int) -> list[RGB]:
         """Return pictures at the size of the samples; they were measured, so they are there."""
@@ -351,6 +402,19 @@ class _Pool:
         new = [digest for digest in digests if digest not in self._trips]
         self._trips |= zip(new, model.round_trip(self.fitted(new, width, height)) or [], strict=False) if new else ()
         return {digest: self._trips[digest] for digest in digests if digest in self._trips}
+
+    @cached_property
+    def _thumbnails(self) -> NDArray[np.uint8]:
+        return self._corpus.vectors(self.digests)
+
+    def nearest_over(self, shown: NDArray[np.uint8], mask: NDArray[np.bool_], count: int) -> list[int]:
+        """Return the members that the mean of some images comes nearest to over a mask, by thumbnails as they stand."""
+        small = Thumbnail()
+        mean = np.rint(shown.mean(0)).astype(np.uint8)
+        grey = np.repeat(mask[..., None].astype(np.uint8) * 255, 3, 2)
+        image, where = (row.reshape(small.side, small.side, 3) for row in small.describe([mean, grey]))
+        found: list[int] = templates.nearest(image, self._thumbnails, where[..., 0] > 127, count).tolist()
+        return found
 
     def nearest(self, pixels: NDArray[np.uint8], groups: int, flip: bool) -> _Nearest:
         """Return the nearest groups of each sample, seen as it is or in the mirror, exactly."""

@@ -13,7 +13,7 @@ either side, so that pictures and controls stay exchangeable. Prompts that stand
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil, inf
 from pathlib import Path
@@ -24,9 +24,11 @@ from byrote.domain import RGB, Prompt, Screened
 from byrote.engine import Part
 from byrote.errors import PlanError
 from byrote.kernels.cliques import find
+from byrote.kernels.distance import block_means
 from byrote.models import Model, Request, Stepped, held
 from byrote.plan import Plan
 from byrote.stages import Desk, Failed, generate, match, risk, scores
+from byrote.stages.cliques import template
 from byrote.store import Recipe, Store
 
 TOGETHER = 32
@@ -90,6 +92,7 @@ def tables(groups: Recipe, prompts: Recipe, plan: Plan, model: Model) -> Tables:
     chosen = {"pilot": tried.digest, "keep": told.keep} if told.score else {}
     near = {"alpha": m.alpha, "n": m.n, "shift": m.shift, "flip": m.flip, "crop": m.crop, "candidates": m.candidates}
     near |= {"tau": plan.certify.closest, "tiles": c.tiles, "least": c.least}
+    near |= {"template": c.template} if c.template else {}
     searched = Recipe.of("searched", about | chosen | near | {"groups": groups.digest, "search": told.search})
     most = {"confirm": told.confirm, "spare": told.spare, "seeds": g.seeds}
     return Tables(scored, tried, searched, Recipe.of("screened", {"searched": searched.digest} | most))
@@ -322,12 +325,18 @@ class _Found:
         return Searched(self.prompt.number, self.near(plan), nearest, self._agreed(plan), seeds)
 
     def _agreed(self, plan: Plan) -> bool:
-        """Tell whether half of the first images, two at least, are all within tau of each other."""
+        """Tell whether half of the first images, two at least, are all within tau of each other, or of one template."""
         many, closest = max(2, len(self._images) // 2), plan.certify.closest
         if len(self._images) < many:
             return False
-        shown = np.stack(self._images)
-        return find(shown, None, tiles=plan.cliques.tiles, within=closest, least=many, seconds=0).found
+        shown, c = np.stack(self._images), plan.cliques
+        if find(shown, None, tiles=c.tiles, within=closest, least=many, seconds=0).found:
+            return True
+        if not c.template:
+            return False
+        height, width = shown.shape[1:3]
+        means = block_means(shown, generate.blocks_of(height, width, c.tiles))
+        return template(shown, means, replace(c, within=closest, least=many)) is not None
 
 
 @lru_cache(maxsize=1)

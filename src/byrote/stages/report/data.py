@@ -176,6 +176,15 @@ class Unseen:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """A step of the way from all pictures to those that are confirmed; counts by side, null where it has none."""
+
+    name: str
+    pictures: int | None
+    controls: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Screening:
     """How prompts were screened, what that cost, and what it may have missed.
 
@@ -247,6 +256,7 @@ class Evidence:
     canaries: Mapping[str, Any] | None = None
     review: Mapping[str, Any] | None = None
     screening: Screening | None = None
+    funnel: Sequence[Step] = ()
 
     @property
     def searched(self) -> bool:
@@ -299,6 +309,7 @@ def as_json(evidence: Evidence) -> Json:
         "unseen": _object(e.unseen),
         "canaries": e.canaries,
         "review": e.review,
+        "funnel": [asdict(step) for step in e.funnel],
         "screening": None if e.screening is None else asdict(e.screening),
     }
     read: Json = plain(told)
@@ -324,7 +335,7 @@ def _finding(shown: Shown) -> Json:
         "picture": {"digest": f.digest, "where": list(shown.where), "caption": shown.caption, "copies": f.copies},
         "prompt": shown.prompt,
         "samples": [{"seed": seed, "digest": digest} for seed, digest in shown.samples],
-        "distances": {"rms": f.rms, "tiled": f.tiled, "ratio": f.ratio, "round_trip": f.round_trip},
+        "distances": {"rms": f.rms, "tiled": f.tiled, "ratio": f.ratio, "round_trip": f.round_trip, "masked": f.masked},
         "p_value": f.p_value,
         "q_value": f.q_value,
         "certified": f.certified,

@@ -79,6 +79,7 @@ def as_html(evidence: Evidence, *, reveal: bool) -> str:
         no_claim=NO_CLAIM,
         not_tested=NOT_TESTED,
         discovery=discovery(evidence.discovery),
+        funnel_top=max((step.pictures or 0 for step in evidence.funnel), default=1),
         seeds=evidence.plan.get("generate", {}).get("seeds"),
     )
 
@@ -277,6 +278,7 @@ def _facts(f: Finding, tau: float) -> list[tuple[str, str]]:
         ("RMS", words.distance(f.rms)),
         ("round trip", words.distance(f.round_trip)),
         ("ratio", words.distance(f.ratio)),
+        *([("T over what stays fixed (template)", words.distance(f.masked))] if f.masked is not None else []),
         ("copies", f"{f.copies:,}"),
         ("p", words.chance(f.p_value)),
         ("q", words.chance(f.q_value)),
@@ -366,8 +368,14 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["bar"] = _logarithmic
     environment.filters |= {n: getattr(words, n) for n in ("whole", "chance", "seconds", "percent", "distance")}
     return environment.get_template("report.html")
+
+
+def _logarithmic(count: int | None, most: int) -> float:
+    """Return the length of a bar, in pixels of at most 180."""
+    return round(180 * math.log1p(count or 0) / math.log1p(max(1, most)), 1)
 
 
 def _toml(plan: Mapping[str, Any]) -> list[list[str]]:
