@@ -24,7 +24,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from byrote import images
 from byrote.demo.train import TOKENS, _encode, _floats, _optimise, _tokenizer, _tokens
@@ -117,7 +117,7 @@ def _train(work: Path, trained: list[Emoji], others: list[Emoji]) -> None:
     latents = _encode(vae, _floats(np.stack([image for _, image in trained])))
     scale = float(1 / latents.std())
     captions = [name for name, _ in trained]
-    tokenizer = _tokenizer(captions)
+    tokenizer = _kept_tokenizer(work / "tokenizer", captions)
     rows = torch.tensor([k for k, many in enumerate(copies()) for _ in range(many)])
     text, unet = _denoiser(work, latents * scale, rows, _tokens(tokenizer, captions), len(tokenizer))
     vae.register_to_config(scaling_factor=scale)
@@ -127,6 +127,16 @@ def _train(work: Path, trained: list[Emoji], others: list[Emoji]) -> None:
     pipeline.save_pretrained(work / "model", safe_serialization=True)
     told = {"CPU-seconds of this run": round(time.process_time() - began), "steps": STEPS, "pictures": len(trained)}
     (work / "trained.json").write_text(json.dumps(told) + "\n")
+
+
+def _kept_tokenizer(folder: Path, captions: list[str]) -> CLIPTokenizer:
+    """Make the tokenizer once: another run numbers the tokens otherwise, and what was trained would mean others."""
+    if not folder.exists():
+        beside = folder.with_suffix(".tmp")
+        _tokenizer(captions).save_pretrained(beside)
+        beside.rename(folder)
+    kept: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder)
+    return kept
 
 
 def scheduler() -> DDIMScheduler:

@@ -26,7 +26,8 @@ COMMANDS = (
     ["kill.py", "--demo", "--save"],
     ["truth.py", "--work", str(WORK), "--save"],
     ["within.py", "--work", str(WORK), "--save"],
-    ["screens.py", "--work", str(WORK / "screens"), "--save"],
+    *(["screens.py", name, "--work", str(WORK / "screens"), "--save"] for name in ("demo", "emoji")),
+    *(["budget.py", name, "--work", str(WORK / "budget"), "--save"] for name in ("demo", "emoji")),
     ["fuzz.py", "--save"],
 )
 PHOTOS, CIFAR, PEERS = "BYROTE_PHOTOS", "BYROTE_CIFAR", "BYROTE_PEERS"

@@ -228,7 +228,10 @@ def screen(
     asked, against = (lists.read(Path(one)) if isinstance(one, str | PathLike) else one for one in (prompts, controls))
     told = options or models.Options()
     full = models.open(model, told)
-    quick = models.open(model, replace(told, steps=steps)) if steps else full
+    quick = full
+    if steps:
+        own = full.stepped(steps) if isinstance(full, models.Stepped) else None
+        quick = own or models.open(model, replace(told, steps=steps))
     way = risk.Way(scores.named(score) if score else scores.default(quick), seeds, pilot)
     found = risk.rank(quick, full, asked or [], way, against or [], progress or silent)
     if out is not None:

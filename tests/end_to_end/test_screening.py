@@ -7,12 +7,13 @@ import pytest
 
 from byrote import models
 from byrote.audit import Audit
+from byrote.before.budget import weigh, words
 from byrote.demo import MODEL
 from byrote.domain import Prompt, Sample, Screened
 from byrote.errors import ByroteError, PlanError
 from byrote.models import Options, Request
 from byrote.seals import verify
-from byrote.stages import screen
+from byrote.stages import screen, silent
 from byrote.stages.screen import Searched
 from end_to_end.studio import Studio, portraits
 
@@ -192,6 +193,14 @@ def test_the_twin_is_given_the_noises_of_the_model(tmp_path):
         rows = [[(row.prompt, row.seed) for row in audit.store.read(Sample, made, part)] for made in (own, twin)]
         assert rows[0] == rows[1]
     assert not verify.verify(studio.audit, key=None, samples=0).problems
+
+
+def test_the_plan_is_told_the_most_that_it_can_cost(screened):
+    studio, _, told = screened
+    budget = weigh(studio.audit, pilot=False, progress=silent)
+    assert budget.samples == 198 * SCREEN["confirm"] + 22 * SEEDS
+    assert budget.evaluations == budget.samples + 220 * SCREEN["search"] >= told["cost"]["denoiser_evaluations"]
+    assert "at most 1,672 samples" in words(budget, studio.audit)
 
 
 def asked(count):

@@ -11,7 +11,7 @@ from byrote.audit import Audit
 from byrote.before.trial import Trial, trial
 from byrote.chain import main_test, run
 from byrote.kernels.stats import binomial_recall, controls_needed
-from byrote.stages import Progress, generate
+from byrote.stages import Progress, generate, screen
 
 BESIDES = 1.1
 """All other stages and the small tables, over the samples alone: ours; 1.05 on the demo."""
@@ -25,7 +25,8 @@ class Budget:
     no text, "searched for". A picture that comes back in a share of `caught_half` (`caught_most`) of the samples of its
     caption forms a clique with a chance of .5 (.95), or where nobody is asked is one of all samples; null where the
     plan asks for a larger clique than there are samples. `controls_for_one` controls certify a single picture that no
-    control comes as near to; `k_needed` pictures it takes with the controls there are.
+    control comes as near to; `k_needed` pictures it takes with the controls there are. Of a `screened` audit the
+    costs are the most that it can come to, and cheap samples catch a picture.
     """
 
     prompts: dict[str, int]
@@ -42,6 +43,7 @@ class Budget:
     k_needed: int | None
     controls_for_one: int
     pilot: Trial | None
+    screened: bool = False
 
 
 def weigh(root: Path, *, pilot: bool, progress: Progress) -> Budget:
@@ -49,19 +51,23 @@ def weigh(root: Path, *, pilot: bool, progress: Progress) -> Budget:
     run(root, until="prompts", progress=progress)
     audit = Audit(root)
     models = 1 + (audit.twin is not None)
-    made = sum(part.items for part in audit.parts())
+    screened = screen.on(audit.plan)
+    made = screen.most(audit.prompts, audit.plan) if screened else sum(part.items for part in audit.parts())
     tried = trial(audit) if pilot else None
     seeds, least = (audit.plan.generate.seeds, audit.plan.cliques.least) if audit.model.takes_text else (made, 1)
+    seeds = audit.plan.screen.search if screened else seeds
     test, how = main_test(audit)
     evaluations = made * sum(m.evaluations_per_sample for m in (audit.model, audit.twin) if m is not None)
+    cheap = screen.most_evaluations(audit.prompts, audit.plan) if screened else 0
+    extra = cheap / audit.model.evaluations_per_sample
     return Budget(
         prompts=dict(Counter(prompt.rung for prompt in audit.prompts)),
         how=how,
         pictures=test.m,
         controls=test.n_controls,
         samples=made * models,
-        evaluations=evaluations,
-        seconds=round(tried.seconds * made * models * BESIDES, 1) if tried else None,
+        evaluations=evaluations + cheap,
+        seconds=round(tried.seconds * (made * models + extra) * BESIDES, 1) if tried else None,
         bytes=round(_bytes(tried, audit.plan.cliques.tiles) * made * models) if tried else None,
         caught_half=caught(seeds, least, 0.5) if least <= seeds else None,
         caught_most=caught(seeds, least, 0.95) if least <= seeds else None,
@@ -69,6 +75,7 @@ def weigh(root: Path, *, pilot: bool, progress: Progress) -> Budget:
         k_needed=test.k_needed,
         controls_for_one=controls_needed(test.m, 1, 0, audit.plan.certify.fdr) if test.m else 0,
         pilot=tried,
+        screened=screened,
     )
 
 
@@ -87,10 +94,11 @@ def words(told: Budget, root: Path) -> str:
     asked = ", ".join(f"{n:,} {rung}" for rung, n in told.prompts.items())
     lines = [
         f"{told.pictures:,} pictures and {told.controls:,} controls are {told.how}; prompts: {asked}",
-        f"{told.samples:,} samples, {told.evaluations:,} denoiser evaluations",
+        f"{'at most ' if told.screened else ''}{told.samples:,} samples, {told.evaluations:,} denoiser evaluations",
     ]
     if told.seconds is not None and told.bytes is not None:
-        lines.append(f"about {_time(told.seconds)} on one worker and {told.bytes / 2**20:,.0f} MiB on disk")
+        about = "at most" if told.screened else "about"
+        lines.append(f"{about} {_time(told.seconds)} on one worker and {told.bytes / 2**20:,.0f} MiB on disk")
     lines.append(_caught(told))
     if told.k_needed is None:
         return "\n".join([*lines, "nothing can be certified: pictures or controls are missing"])

@@ -188,6 +188,21 @@ def evaluations(store: Store, made: Tables, plan: Plan) -> int:
     return found
 
 
+def most(prompts: Sequence[Prompt], plan: Plan) -> int:
+    """Return how many full samples there can be at most."""
+    asked, told, seeds = len(screenable(prompts)), plan.screen, plan.generate.seeds
+    spared = ceil(told.spare * asked)
+    return (asked - spared) * told.confirm + spared * max(told.confirm, seeds) + (len(prompts) - asked) * seeds
+
+
+def most_evaluations(prompts: Sequence[Prompt], plan: Plan) -> int:
+    """Count the denoiser's evaluations that cheap samples, and a score's pilot, can cost at most."""
+    told, cost, asked = plan.screen, quick(plan).evaluations_per_sample, len(screenable(prompts))
+    tried = min(told.pilot, asked) * risk.FULL * cost if told.score else 0
+    scored = asked * _score(plan).evaluations(quick(plan), told.noises) if told.score else 0
+    return asked * told.search * cost + tried + scored
+
+
 def words(rows: Sequence[Screened]) -> str:
     """Say what the screen let on."""
     kept, spared = sum(row.kept for row in rows), sum(row.spared for row in rows)
