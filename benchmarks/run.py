@@ -28,6 +28,7 @@ COMMANDS = (
     ["within.py", "--work", str(WORK), "--save"],
     *(["screens.py", name, "--work", str(WORK / "screens"), "--save"] for name in ("demo", "emoji")),
     *(["budget.py", name, "--work", str(WORK / "budget"), "--save"] for name in ("demo", "emoji")),
+    ["probes.py", "--work", str(WORK / "probes"), "--save"],
     ["fuzz.py", "--save"],
 )
 PHOTOS, CIFAR, PEERS = "BYROTE_PHOTOS", "BYROTE_CIFAR", "BYROTE_PEERS"

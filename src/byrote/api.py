@@ -18,7 +18,7 @@ from byrote.corpora import export
 from byrote.corpora import remove as remove_corpora
 from byrote.corpus import Corpus, Named
 from byrote.domain import Finding, Group
-from byrote.engine.local import engine
+from byrote.engine.local import Environment, engine
 from byrote.errors import Incomplete
 from byrote.plan import STAGES, CorpusPlan
 from byrote.stages import Desk, Failed, Progress, dedupe, ingest, silent
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from byrote.corpora.check import Checked
     from byrote.corpora.summary import Summary
     from byrote.models import Options
+    from byrote.stages.report.extraction import Extracted
     from byrote.stages.risk import Ranked
 
 Place = str | PathLike[str]
@@ -111,6 +112,29 @@ def run(
         raise ValueError(f"until is {until!r}; it takes one of {', '.join(STAGES)}")
     run_audit(Path(folder), until=until, jobs=jobs, progress=progress or silent, tell=tell)
     return Result(Path(folder))
+
+
+def extract(
+    folder: Place,
+    *,
+    jobs: int | None = 1,
+    progress: Progress | None = None,
+    tell: Callable[[str], object] = str,
+) -> "Extracted":
+    """Try to make the claimed pictures of an audit come out, and controls alike. Raises ByroteError; Incomplete.
+
+    What is there already is not tried again. `tell` is handed what will be tried.
+    """
+    from byrote import extraction
+    from byrote.audit import Audit
+    from byrote.chain import run as run_audit
+    from byrote.models import devices
+
+    run_audit(Path(folder), until="dedupe", jobs=jobs, progress=progress or silent)
+    audit = Audit(Path(folder))
+    turns = devices.turns(audit.plan.model.device)
+    with _at_work(audit.store.root, audit.store, jobs or len(turns), progress, tell, turns) as desk:
+        return extraction.search(desk, audit)
 
 
 def duplicates(
@@ -273,13 +297,20 @@ def merge(corpus: Place, other: Place, *, progress: Progress | None = None) -> i
 
 
 @contextmanager
-def _at_work(root: Path, store: Store, jobs: int, progress: Progress | None) -> Iterator[Desk]:
-    """Hold a corpus, and give a desk to work at."""
+def _at_work(
+    root: Path,
+    store: Store,
+    jobs: int,
+    progress: Progress | None,
+    tell: Callable[[str], object] = str,
+    turns: Sequence[Environment] = ({},),
+) -> Iterator[Desk]:
+    """Hold a folder, and give a desk to work at."""
     with store.locked():
         sweep(root)
-        workers = engine(jobs)
+        workers = engine(jobs, turns)
         try:
-            yield Desk(store, workers, progress or silent)
+            yield Desk(store, workers, progress or silent, tell)
         finally:
             workers.close()
 

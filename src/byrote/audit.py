@@ -19,7 +19,7 @@ from byrote.kernels.matching import Separation
 from byrote.models import HoldsSamples, Model, held
 from byrote.plan import Plan, load
 from byrote.sources import Note
-from byrote.stages import Failed, cliques, dedupe, generate, ladder, likeness, match, prompts, screen
+from byrote.stages import Failed, cliques, dedupe, generate, ladder, likeness, match, probe, prompts, screen
 from byrote.stages.certify import Certified, Test, Tested, certify, statistic, test_of
 from byrote.stages.claims import Judged, Named, judge
 from byrote.stages.prompts import Wanted
@@ -91,6 +91,7 @@ class Recipes:
     twin: Made | None
     covariates: Recipe
     certified: Recipe
+    probed: Recipe | None
 
     @property
     def samples(self) -> Recipe:
@@ -111,7 +112,8 @@ class Recipes:
         """Return all of them, in the order of the stages."""
         made = [recipe for each in (self.own, self.twin) if each for recipe in each.every()]
         screened = self.screen.every() if self.screen else []
-        return [self.groups, self.prompts, *screened, *made, self.covariates, self.certified]
+        probed = [self.probed] if self.probed else []
+        return [self.groups, self.prompts, *screened, *made, self.covariates, self.certified, *probed]
 
 
 def vars_of(tables: match.Tables) -> list[Recipe]:
@@ -163,7 +165,9 @@ class Audit:
         moved = likeness.recipe(own.samples, groups)
         tables = [made.look.tables.matches.digest for made in (own, twin) if made]
         about = {"matches": tables, "covariates": moved.digest, "plan": asdict(self.plan.certify)}
-        return Recipes(groups, asked, screened, own, twin, moved, Recipe.of("certified", about))
+        certified = Recipe.of("certified", about)
+        probed = probe.recipe(certified, self.plan) if probe.on(self.plan) else None
+        return Recipes(groups, asked, screened, own, twin, moved, certified, probed)
 
     @cached_property
     def wanted(self) -> Wanted:
@@ -226,7 +230,7 @@ class Audit:
         found: dict[str, Claim] = {}
         sampled = held(self.model) is not None
         for line in self.store.ledger():
-            sampled |= line["event"] == "seal"
+            sampled |= line["event"] in ("seal", "extraction")
             if line["event"] == "claim":
                 found.setdefault(line["digest"], Claim(line["digest"], line["at"], not sampled))
         return list(found.values())

@@ -16,6 +16,7 @@ from byrote.engine.local import engine
 from byrote.errors import CorpusError, Incomplete, PlanError
 from byrote.evidence import gather
 from byrote.models import Model, devices, held
+from byrote.models.denoiser import opened
 from byrote.plan import STAGES
 from byrote.stages import (
     Desk,
@@ -27,6 +28,7 @@ from byrote.stages import (
     ingest,
     likeness,
     match,
+    probe,
     prompts,
     report,
     screen,
@@ -86,10 +88,7 @@ def _stage(stage: str, audit: Audit, desk: Desk, at_corpus: Desk) -> list[Failed
         case "screen":
             return _screen(audit, desk)
         case "generate":
-            rule = screen.Near(audit.recipes.look) if audit.recipes.screen else None
-            if rule is None:
-                _fix(audit, desk)
-            return generate.run(desk, audit.recipes.samples, audit.parts(), audit.plan, audit.seeds, rule)
+            return _generate(audit, desk)
         case "cliques":
             return cliques.run(desk, audit.recipes.samples, audit.parts(), audit.plan.cliques)
         case "match":
@@ -100,6 +99,8 @@ def _stage(stage: str, audit: Audit, desk: Desk, at_corpus: Desk) -> list[Failed
             return _weigh(audit, desk) or desk.fill(
                 audit.recipes.certified, Certify(audit.root, audit.recipes.certified), [Part("00000")], "tables"
             )
+        case "probe":
+            return _probe(audit, desk)
         case _:
             report.write(audit.root / "report", gather(audit), reveal=False)
             return []
@@ -122,6 +123,25 @@ def _screen(audit: Audit, desk: Desk) -> list[Failed]:
     if not failed:
         desk.tell(screen.words(audit.screened))
     return failed
+
+
+def _generate(audit: Audit, desk: Desk) -> list[Failed]:
+    rule = screen.Near(audit.recipes.look) if audit.recipes.screen else None
+    if rule is None:
+        _fix(audit, desk)
+    return generate.run(desk, audit.recipes.samples, audit.parts(), audit.plan, audit.seeds, rule)
+
+
+def _probe(audit: Audit, desk: Desk) -> list[Failed]:
+    """Look from inside the denoiser at what was found, where the plan wants it and there is an inside."""
+    made = audit.recipes.probed
+    if made is None:
+        return []
+    if opened(audit.model) is None:
+        desk.tell(f"[probe]: a {audit.model.name} cannot be looked into; nothing is probed")
+        return []
+    asked = probe.chosen(audit.certified.findings, audit.prompts, audit.plan)
+    return probe.run(desk, made, audit.corpus.root, audit.plan, asked)
 
 
 def _twin(audit: Audit, desk: Desk) -> list[Failed]:

@@ -15,14 +15,16 @@ from scipy.stats import mannwhitneyu
 from byrote import canaries, images
 from byrote.audit import Audit
 from byrote.domain import RGB, SIDES, Family, Finding, Group, Match, Picture, Rate, Side
+from byrote.extraction import extracted
 from byrote.kernels.rates import chao1, discoverable, discovered, good_turing
 from byrote.kernels.review import Stratum, horvitz_thompson
 from byrote.kernels.stats import clopper_pearson
 from byrote.plan import CertifyPlan
 from byrote.review import REVIEW, draw, verdicts
 from byrote.review.measure import measure
-from byrote.stages import generate, match, report, screen
+from byrote.stages import generate, match, probe, report, screen
 from byrote.stages.certify import FAMILIES, LEVEL, SUSPECT, counted, rates, statistic
+from byrote.stages.report import inside
 from byrote.stages.ways import BY_PROMPT, BY_SAMPLE, rung_rates, shares
 from byrote.store import versions
 
@@ -77,6 +79,8 @@ def gather(audit: Audit) -> report.Evidence:
         review=_review(audit),
         screening=_screening(audit),
         funnel=_funnel(audit, rows),
+        inside=inside.told(*probe.read(audit.store, audit.recipes.probed)) if audit.recipes.probed else None,
+        extraction=extracted(audit),
     )
 
 

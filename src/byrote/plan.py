@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from byrote.errors import PlanError, did_you_mean
-from byrote.rungs import RUNGS
+from byrote.rungs import RUNGS, WAYS
 
 FORMAT = 1
-STAGES = ("ingest", "dedupe", "prompts", "screen", "generate", "cliques", "match", "twin", "certify", "report")
+STAGES = ("ingest", "dedupe", "prompts", "screen", "generate", "cliques", "match", "twin", "certify", "probe", "report")
 Section = TypeVar("Section")
 _OWN = ("the model's own", "that of its authors")
 
@@ -153,6 +153,15 @@ class CertifyPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbePlan:
+    """What is looked at from inside the denoiser once all is certified: evidence that supports, and decides nothing."""
+
+    findings: int = _knob(0, "the nearest findings; 0 none", 0)
+    claims: bool = _knob(False, "pictures that were named before sampling")
+    controls: int = _knob(100, "controls that are probed alike", 0)
+
+
+@dataclass(frozen=True, slots=True)
 class TwinPlan:
     """A counterfactual: the same prompts and seeds asked of a model that was not trained on the pictures."""
 
@@ -164,6 +173,23 @@ class CanariesPlan:
     """Pictures that `byrote canaries make` drew and a coin put into the training set or kept back."""
 
     file: str = _knob("", "its canaries.json; empty for none")
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractPlan:
+    """A search around each claimed picture (`byrote extract`): controls are tried in the same ways, as often."""
+
+    ways: tuple[str, ...] = _knob(
+        ("none", "truncated", "paraphrase", "caption", "adversarial", "left"),
+        f"of {', '.join(WAYS)}: its captions and their rewordings, and its halves, hidden and filled by the model",
+        WAYS,
+    )
+    samples: int = _knob(16, "samples of a picture by each way of asking", 1)
+    controls: int = _knob(119, "drawn by seed; with fewer than 119 none of six ways alone reaches p .05", 0)
+    reconstructions: int = _knob(32, "fillings of a half; Carlini et al. 2023, section 5.3: 5,000", 1)
+    steps: int | None = _knob(None, "sampler steps of a filling", 1)
+    jump: int = _knob(1, "places of the sampler by which a filling jumps back; Lugmayr et al. 2022: 10 of 250", 1)
+    times: int = _knob(3, "times that it goes each way down; the same: 10", 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +205,10 @@ class Plan:
     cliques: CliquesPlan
     match: MatchPlan
     certify: CertifyPlan
+    probe: ProbePlan
     twin: TwinPlan
     canaries: CanariesPlan
+    extract: ExtractPlan
     base: Path
 
     def file(self, path: str) -> Path:

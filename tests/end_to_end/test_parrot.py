@@ -74,7 +74,7 @@ def test_the_report_has_every_key_of_its_schema(tmp_path):
     keys = {"picture", "prompt", "samples", "distances", "p_value", "q_value", "certified", "basis"}
     assert set(found) == keys | {"family", "group", "matched_p", "sensitivity", "twin", "way"}
     assert set(found["picture"]) == {"digest", "where", "caption", "copies"}
-    assert set(found["distances"]) == {"rms", "tiled", "ratio", "round_trip"}
+    assert set(found["distances"]) == {"rms", "tiled", "ratio", "round_trip", "masked"}
     assert set(found["samples"][0]) == {"seed", "digest"}
     assert found["basis"] == "exact"
     for rate in report["rates"]:

@@ -4,7 +4,7 @@ Images are uint8 [h, w, 3]. The page of review draws the same in the browser (re
 """
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 from scipy import ndimage
 
@@ -27,7 +27,20 @@ def difference(a: UInt8[ndarray, "h w 3"], b: UInt8[ndarray, "h w 3"]) -> UInt8[
     """
     _check(a, b)
     off = np.abs(a.astype(np.float64) - b).mean(axis=2)
-    at = np.minimum(off / BRIGHTEST, 1) * (len(HEAT) - 1)
+    return _coloured(np.minimum(off / BRIGHTEST, 1))
+
+
+def heated(image: UInt8[ndarray, "h w 3"], map: Float[ndarray, "h w"]) -> UInt8[ndarray, "h w 3"]:
+    """Lay a map over the luma of an image: the colour of `HEAT`, the hottest place last, as strong as it is hot."""
+    hot = map / map.max() if map.max() > 0 else np.zeros_like(map)
+    grey = np.repeat((image @ np.array(LUMA))[..., None], 3, axis=2)
+    laid: ndarray = np.rint(grey * (1 - 0.7 * hot[..., None]) + 0.7 * hot[..., None] * _coloured(hot)).astype(np.uint8)
+    return laid
+
+
+def _coloured(shares: Float[ndarray, "h w"]) -> UInt8[ndarray, "h w 3"]:
+    """Give each share of 0 to 1 its colour."""
+    at = shares * (len(HEAT) - 1)
     stops = np.arange(len(HEAT))
     channels = [np.interp(at, stops, channel) for channel in np.array(HEAT, np.float64).T]
     coloured: ndarray = np.rint(np.stack(channels, axis=2)).astype(np.uint8)

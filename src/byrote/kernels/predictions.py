@@ -90,6 +90,13 @@ def guided(
     return out
 
 
+def nudged(
+    eps: Float32[ndarray, "*n"], x0: Float32[ndarray, "*n"], by: Float32[ndarray, "*n"], alpha: float, sigma: float
+) -> tuple[Float32[ndarray, "*n"], Float32[ndarray, "*n"]]:
+    """Return the eps with something added to it, and the x0 that keeps the state what it is. alpha must not be 0."""
+    return eps + by, x0 - np.float32(sigma / alpha) * by
+
+
 def score(eps: Float32[ndarray, "*n"], sigma: float) -> Float32[ndarray, "*n"]:
     """Return the gradient of the state's log-density, -eps / sigma (Song et al. 2021, arXiv:2011.13456)."""
     out: ndarray = eps / np.float32(-sigma)

@@ -185,7 +185,7 @@ class Generate:
     def __call__(self, part: Part) -> None:
         """Do one part."""
         asked, made, held_back = self._drawn(part)
-        _check_tiles(made[0], self.plan.cliques.tiles)
+        check_tiles(made[0], self.plan.cliques.tiles)
         model = model_of(self.plan)
         requests = [Request(prompt.text, seed) for prompt, _, seed in asked]
         refused = sum(model.refused(requests)) if isinstance(model, KeepsAnswers) else 0
@@ -274,7 +274,7 @@ def halved(store: Store, made: Recipe) -> dict[str, int]:
     return found
 
 
-def _check_tiles(image: RGB, tiles: int) -> None:
+def check_tiles(image: RGB, tiles: int) -> None:
     """Refuse a size that the tiles do not divide, where the model alone knew of it. Raises PlanError."""
     height, width = image.shape[:2]
     if height % tiles or width % tiles:

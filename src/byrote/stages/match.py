@@ -99,7 +99,19 @@ def nearest_picture(
     pool = _pool(look, sides)
     if not pool.digests:
         return np.full(len(pixels), np.inf)
-    found = pool.nearest(pixels, look.plan.match.candidates, look.plan.match.flip)
+    return _least(look, model, pool, pixels, pool.nearest(pixels, look.plan.match.candidates, look.plan.match.flip))
+
+
+def to_picture(look: Look, model: Model, digest: str, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return how near each image (uint8 [n, h, w, 3]) comes to one picture, as T does; +inf where it is gone."""
+    alone = _Nearest(np.zeros((len(pixels), 1), np.int64), np.zeros((len(pixels), 1)))
+    return _least(look, model, _Alone(look, digest), pixels, alone)
+
+
+def _least(
+    look: Look, model: Model, pool: "_Pool", pixels: NDArray[np.uint8], found: "_Nearest"
+) -> NDArray[np.float64]:
+    """Return the least distance of each image to what was found for it, and to the round trips of that."""
     height, width = pixels.shape[1:3]
     samples = [Sample(k, 0, 0, "", width, height, b"") for k in range(len(pixels))]
     rows = _measured(look, pool, samples, pixels, found)
@@ -444,3 +456,17 @@ def _first_of_each(
 @lru_cache(maxsize=1)
 def _pool(look: Look, sides: frozenset[Side] = BOTH) -> _Pool:
     return _Pool(look, sides)
+
+
+class _Alone(_Pool):
+    """One picture as if there were no other."""
+
+    def __init__(self, look: Look, digest: str) -> None:
+        self.pictures = _pictures(look.corpus)
+        self.digests, self.groups, self.sides = [digest], [""], ["picture"]
+        self._trips = {}
+
+
+@lru_cache(maxsize=1)
+def _pictures(corpus: Path) -> _Pictures:
+    return _Pictures(Corpus(corpus))

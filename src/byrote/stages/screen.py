@@ -3,9 +3,9 @@
 Three steps, each a table. `scores`, where the plan names one: a score of `byrote.stages.scores` for every prompt, and
 a pilot that says whether it goes with anything on this model; if so, the best share of all prompts goes on, if not, all
 do. `searched`: cheap samples, of few sampler steps, one round after the other, until as many came near as a clique
-wants. `screened`: a prompt is kept where a cheap sample came near a picture or a control, or the first ones were
-alike; it gets a few full samples from the noises that came nearest. Of those that are dropped a random share is
-spared, and gets all samples: what came of them tells what the screen misses.
+wants, or the first ones were all far. `screened`: a prompt is kept where a cheap sample came near a picture or a
+control, or the first ones were alike; it gets a few full samples from the noises that came nearest. Of those that are
+dropped a random share is spared, and gets all samples: what came of them tells what the screen misses.
 
 All of it was fixed in the plan, and depends on scores, samples and dice alone. What is dropped counts T = +inf, on
 either side, so that pictures and controls stay exchangeable. Prompts that stand for nobody are not screened.
@@ -35,7 +35,7 @@ TOGETHER = 32
 """Prompts of a part."""
 FIRST = 8
 """Cheap samples of a prompt that are held against each other: of many, two are alike by chance."""
-ALIKE = 4
+ALIKE = 2
 """Full samples of a prompt whose cheap ones were alike and none was near: more would be alike too; ours."""
 AUTO = "auto"
 DRAWN = ("scores", "pilot", "searched")
@@ -258,7 +258,7 @@ class Search:
         """Do one part."""
         found = [_Found(prompt) for prompt in part.payload]
         for first, end in generate.rounds(self.look.plan.screen.search):
-            still = [each for each in found if each.near(self.look.plan) < self.look.plan.cliques.least]
+            still = [each for each in found if each.goes_on(self.look)]
             if still:
                 self._draw(still, first, end)
         rows = [each.row(self.look.plan) for each in found]
@@ -327,6 +327,11 @@ class _Found:
         self._away.append(distance)
         if len(self._images) < FIRST:
             self._images.append(image)
+
+    def goes_on(self, look: match.Look) -> bool:
+        """Tell whether too few came near yet, and after the first ones whether any came so near that more may."""
+        hopeful = len(self._away) < FIRST or min(self._away) <= look.reach
+        return hopeful and self.near(look.plan) < look.plan.cliques.least
 
     def near(self, plan: Plan) -> int:
         """Count the samples within tau."""

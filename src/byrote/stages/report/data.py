@@ -13,6 +13,8 @@ from byrote.kernels.matching import Separation
 from byrote.kernels.rates import samples_to_first
 from byrote.stages.certify import FAMILIES, LEVEL, AtAll, Balance, Test
 from byrote.stages.claims import Judged
+from byrote.stages.report.extraction import Extracted
+from byrote.stages.report.inside import Inside
 
 SCHEMA_VERSION = 1
 
@@ -257,6 +259,8 @@ class Evidence:
     review: Mapping[str, Any] | None = None
     screening: Screening | None = None
     funnel: Sequence[Step] = ()
+    inside: Inside | None = None
+    extraction: Extracted | None = None
 
     @property
     def searched(self) -> bool:
@@ -309,7 +313,9 @@ def as_json(evidence: Evidence) -> Json:
         "unseen": _object(e.unseen),
         "canaries": e.canaries,
         "review": e.review,
+        "inside": None if e.inside is None else e.inside.as_json(),
         "funnel": [asdict(step) for step in e.funnel],
+        "extraction": None if e.extraction is None else e.extraction.as_json(),
         "screening": None if e.screening is None else asdict(e.screening),
     }
     read: Json = plain(told)

@@ -17,10 +17,13 @@ from byrote.kernels import overlays, stats
 from byrote.kernels.rates import samples_to_first
 from byrote.rungs import Rung
 from byrote.stages.certify import FAMILIES, LEVEL
+from byrote.stages.probe import Probed
 from byrote.stages.report import words
 from byrote.stages.report.annex import NO_CLAIM, NOT_TESTED, annex
 from byrote.stages.report.data import Evidence, Shown, plain
+from byrote.stages.report.extraction import WAY_NAMES, Searched
 from byrote.stages.report.figures import by_name, curves, discovery
+from byrote.stages.report.inside import MEASURE_NAMES
 from byrote.stages.report.sentences import sentences
 
 SHOWN = 200
@@ -81,6 +84,10 @@ def as_html(evidence: Evidence, *, reveal: bool) -> str:
         discovery=discovery(evidence.discovery),
         funnel_top=max((step.pictures or 0 for step in evidence.funnel), default=1),
         seeds=evidence.plan.get("generate", {}).get("seeds"),
+        tried=_tried(evidence, reveal),
+        inside=_inside(evidence, reveal),
+        measures=MEASURE_NAMES,
+        way_names=WAY_NAMES,
     )
 
 
@@ -252,6 +259,19 @@ def _card(e: Evidence, shown: Shown, place: int, reveal: bool) -> Card:
     )
 
 
+def _tried(e: Evidence, reveal: bool) -> list[tuple[Searched, Frame | None, Frame | None, str]]:
+    """Return each picture that was searched for, with its pixels, the sample to look at and what that was asked by."""
+    rows = []
+    for searched in e.extraction.pictures if e.extraction else ():
+        best = searched.shown
+        data = e.extraction.images.get(best.sample) if e.extraction and best else None
+        sample = None if data is None else images.decode(data)
+        picture = e.picture_image(searched.digest) if searched.outcomes else None  # it may have left the corpus
+        text = _private(best.text if best else None, "no text", reveal)
+        rows.append((searched, _frame(picture, reveal), _frame(sample, reveal), text))
+    return rows
+
+
 def _how(e: Evidence, f: Finding) -> str:
     if e.searched:
         return SEARCHED
@@ -299,6 +319,18 @@ def _way(f: Finding) -> str:
     most = "\u221e" if math.isinf(high) else f"{high:,.0f}"
     told = f"{f.rung_hits:,} of {f.rung_samples:,} {unit}, {expected:.3g} to the first ({low:.3g} to {most})"
     return f"{RUNG_NAMES[f.rung]}: {told}"
+
+
+def _inside(e: Evidence, reveal: bool) -> list[tuple[Probed, Mapping[str, float | None], Frame | None, Frame | None]]:
+    """Return each picture that was probed, with its p-values, its pixels and its map over them."""
+    found = []
+    for row, p in zip(e.inside.rows, e.inside.p_values, strict=True) if e.inside else ():
+        picture, hot = e.picture_image(row.digest), e.inside.maps.get(row.digest) if e.inside else None
+        laid = None
+        if picture is not None and hot is not None:
+            laid = overlays.heated(images.fit(picture, hot.shape[1], hot.shape[0]), hot)
+        found.append((row, p, _frame(picture, reveal), _frame(laid, reveal)))
+    return found
 
 
 def _frame(image: RGB | None, reveal: bool) -> Frame | None:
@@ -369,7 +401,9 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters["bar"] = _logarithmic
-    environment.filters |= {n: getattr(words, n) for n in ("whole", "chance", "seconds", "percent", "distance")}
+    environment.filters |= {
+        n: getattr(words, n) for n in ("whole", "number", "chance", "seconds", "percent", "distance")
+    }
     return environment.get_template("report.html")
 
 

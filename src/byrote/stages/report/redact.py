@@ -19,12 +19,14 @@ from typing import Any
 from byrote.errors import StoreError
 from byrote.models import kinds
 from byrote.stages.report.data import Evidence, ModelFacts, Shown, Skipped
+from byrote.stages.report.extraction import Extracted, Outcome, Searched
+from byrote.stages.report.inside import Inside
 
 HIDDEN = "hidden"
 KEY = "redaction.key"
 LENGTH = 32
 URIS = (("model", "uri"), ("twin", "uri"))
-RUNGS = ("ladder", "rungs")
+WORDS = (("ladder", "rungs"), ("extract", "ways"))
 KEPT = (("model", "dtype"), ("model", "device"), ("generate", "sampler"))
 """Texts of the plan that name nothing but a way to compute. Whatever other text a plan holds is hidden."""
 
@@ -66,6 +68,8 @@ def redacted(evidence: Evidence, key: bytes) -> Evidence:
         nearest_controls=[_shown(shown, key) for shown in e.nearest_controls],
         claims=[replace(claim, digest=pseudonym(key, claim.digest)) for claim in e.claims],
         review=_review(e.review),
+        inside=None if e.inside is None else _inside(e.inside, key),
+        extraction=None if e.extraction is None else _extraction(e.extraction, key),
         picture_image=_nothing,
         sample_image=_nothing,
         machine=HIDDEN,
@@ -97,6 +101,27 @@ def _shown(shown: Shown, key: bytes) -> Shown:
     )
 
 
+def _extraction(told: Extracted, key: bytes) -> Extracted:
+    """Hide words, images and seeds, which are digests of pictures and words."""
+
+    def outcome(each: Outcome) -> Outcome:
+        text = None if each.text is None else HIDDEN
+        return replace(each, text=text, seed=None, sample=pseudonym(key, each.sample))
+
+    def searched(each: Searched) -> Searched:
+        left_out = {way: _without_names(reason) for way, reason in each.left_out.items()}
+        outcomes = [outcome(one) for one in each.outcomes]
+        says = _without_names(each.says)
+        return replace(each, digest=pseudonym(key, each.digest), outcomes=outcomes, left_out=left_out, says=says)
+
+    return replace(told, pictures=[searched(each) for each in told.pictures], images={})
+
+
+def _inside(told: Inside, key: bytes) -> Inside:
+    rows = [replace(row, group=pseudonym(key, row.group), digest=pseudonym(key, row.digest)) for row in told.rows]
+    return replace(told, rows=rows, maps={})
+
+
 def _model(model: ModelFacts) -> ModelFacts:
     over = tuple("a file" for _ in model.over)
     return replace(model, uri=_uri(model.uri), name=_word(model.name), over=over)
@@ -113,7 +138,7 @@ def _plan(plan: Mapping[str, Any]) -> dict[str, Any]:
 
 def _knob(place: tuple[str, str], value: Any) -> Any:
     """Keep numbers, words that the plan itself knows, and empty texts."""
-    if isinstance(value, list | tuple) and place != RUNGS:
+    if isinstance(value, list | tuple) and place not in WORDS:
         return [HIDDEN for _ in value]
     if not isinstance(value, str) or not value:
         return value

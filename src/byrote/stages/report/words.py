@@ -27,6 +27,10 @@ def distance(value: float | None) -> str:
     return f"{value:.4f}" if math.isfinite(value) else "\u221e"
 
 
+def number(value: float | None) -> str:
+    return "\u2014" if value is None or math.isnan(value) else f"{value:.3g}"
+
+
 def chance(value: float | None) -> str:
     if value is None or math.isnan(value):
         return "\u2014"
