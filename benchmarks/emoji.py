@@ -6,7 +6,7 @@ A StableDiffusionPipeline trained from nothing, with the noise schedule and the 
 unlike the demo's model. Every emoji of one code point that Debian's fonts-noto-color-emoji draws, captioned by its
 Unicode name, goes into one of three draws of one shuffle: 600 are trained on, in 1 to 60 copies fixed beforehand, 300
 are held out, and the rest teaches the autoencoder, turned, mirrored and with its colours exchanged, so that it has seen
-neither side. One thread, fixed seeds; resumable, about 15 CPU-minutes.
+neither side. One thread, fixed seeds; resumable, about 25 CPU-minutes.
 """
 
 import argparse

@@ -27,6 +27,7 @@ COMMANDS = (
     ["truth.py", "--work", str(WORK), "--save"],
     ["within.py", "--work", str(WORK), "--save"],
     *(["screens.py", name, "--work", str(WORK / "screens"), "--save"] for name in ("demo", "emoji")),
+    ["copies.py", "--work", str(WORK / "budget" / "emoji"), "--save"],
     *(["budget.py", name, "--work", str(WORK / "budget"), "--save"] for name in ("demo", "emoji")),
     ["probes.py", "--work", str(WORK / "probes"), "--save"],
     ["fuzz.py", "--save"],

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,10 @@ from byrote.stages.report.extraction import Extracted, Outcome, Searched, senten
 from byrote.store import Recipe
 
 EVENT = "extraction"
-SEALED = ("extract", "generate", "match", "cliques", "certify", "ladder", "prompts")
 NO_TEXT = "the model takes no text"
 NO_CAPTION = "it has no caption"
 UNCHANGED = "its captions stay as they are"
+GONE = "its group touches both sides, or is no longer in the corpus"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,8 @@ def search(desk: Desk, audit: Audit) -> Extracted:
 
 def extracted(audit: Audit) -> Extracted | None:
     """Return what the search found, or None where none was made as the plan and the claims stand."""
-    lines = [line for line in audit.store.ledger() if line["event"] == EVENT]
+    lines = _lines(audit)
+    lines = [line for line in lines if line["content"]["model"] == audit.model.digest] if lines else []
     if not lines or not audit.claims():
         return None
     wanted = sought(audit, lines[-1]["content"]["no_halves"])
@@ -91,7 +92,7 @@ def extracted(audit: Audit) -> Extracted | None:
         controls=len({each.digest for each in wanted.controls}),
         sealed=sealed["digest"],
         at=sealed["at"],
-        searches=len({line["digest"] for line in lines if line["content"]["model"] == audit.model.digest}),
+        searches=len({line["digest"] for line in lines}),
         evaluations=sum(row.evaluations for some in rows.values() for row in some),
         twin=wanted.bench.twin is not None,
         tau=rule.closest,
@@ -110,8 +111,7 @@ def sought(audit: Audit, no_halves: str) -> Sought:
     for claim in audit.claims():
         claims[claim] = []
         for way in book.ways:
-            found = book.tried(claim.digest, "picture", way, no_halves)
-            found = found if claim.digest in there else "its group touches both sides, or is no longer in the corpus"
+            found = book.tried(claim.digest, "picture", way, no_halves) if claim.digest in there else GONE
             if isinstance(found, str):
                 left_out[claim.digest, way] = found
             else:
@@ -180,10 +180,10 @@ def _no_halves(audit: Audit) -> str:
 
 
 def _content(audit: Audit, wanted: Sought) -> dict[str, Any]:
-    """Return everything that an answer rests on."""
-    plan = audit.plan.as_dict()
+    """Return everything that an answer rests on; the recipes of the attempts hold the rest of the plan."""
+    plan = audit.plan
     return {
-        "plan": {name: plan[name] for name in SEALED},
+        "plan": {"extract": asdict(plan.extract), "fdr": plan.certify.fdr, "closest": plan.certify.closest},
         "model": audit.model.digest,
         "twin": audit.twin.digest if audit.twin else None,
         "corpus": audit.corpus.digest,
@@ -197,8 +197,11 @@ def _content(audit: Audit, wanted: Sought) -> dict[str, Any]:
 def _sealed(audit: Audit, content: dict[str, Any]) -> dict[str, Any] | None:
     """Return the line of the ledger that seals a search, the first of equals."""
     digest = attempts.digest_of([content])
-    lines = (line for line in audit.store.ledger() if line["event"] == EVENT and line["digest"] == digest)
-    return next(lines, None)
+    return next((line for line in _lines(audit) if line["digest"] == digest), None)
+
+
+def _lines(audit: Audit) -> list[dict[str, Any]]:
+    return [line for line in audit.store.ledger() if line["event"] == EVENT]
 
 
 def _whole(audit: Audit, wanted: Sought) -> bool:
@@ -241,6 +244,7 @@ def _outcome(row: Attempt, theirs: Sequence[Attempt]) -> Outcome:
         way=row.way,
         text=row.text,
         samples=row.samples,
+        refused=row.refused,
         near=row.near,
         statistic=row.statistic,
         nearest=row.nearest,

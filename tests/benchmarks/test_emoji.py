@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 
+import copies
 import emoji
 import numpy as np
 import pytest
@@ -110,3 +111,25 @@ def test_without_the_font_the_way_out_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(emoji, "FONT", tmp_path / "none.ttf")
     with pytest.raises(SystemExit, match="apt-get install fonts-noto-color-emoji"):
         emoji.every()
+
+
+class Darker:
+    """A model whose autoencoder loses so many levels."""
+
+    def __init__(self, levels):
+        self.levels = levels
+
+    def round_trip(self, shown):
+        return [image - np.uint8(self.levels) for image in shown]
+
+
+def test_the_way_through_the_autoencoder_is_measured_in_shares_of_the_range():
+    pictures = [("grey", np.full((4, 4, 3), level, np.uint8)) for level in (80, 120)]
+    assert copies.way_through(Darker(51), pictures) == [0.2, 0.2, 0.2]
+    assert copies.way_through(Darker(0), pictures) == [0, 0, 0]
+
+
+def test_the_digest_of_the_draws_tells_another_side_and_another_picture(draws):
+    one, two, _ = draws
+    assert copies.drawn([one, two]) == copies.drawn(emoji.draws()[:2])
+    assert len({copies.drawn(sides) for sides in ([one, two], [two, one], [one[:9], two], [one, two[::-1]])}) == 4

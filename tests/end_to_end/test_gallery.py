@@ -3,9 +3,13 @@
 import re
 from base64 import b64decode
 from dataclasses import replace
+from pathlib import Path
 
+import axe_playwright_python
 import numpy as np
 import pytest
+from browsers import chromium
+from playwright.sync_api import sync_playwright
 
 from byrote import images
 from byrote.cli import main
@@ -81,3 +85,19 @@ def test_what_is_missing_is_said(tmp_path, capsys):
         assert main(["gallery", str(place)]) == code
         (line,) = capsys.readouterr().err.splitlines()
         assert says in line
+
+
+@pytest.mark.parametrize("revealed", [[], ["--reveal"]])
+def test_axe_finds_nothing_to_mend_in_a_gallery(audited, revealed, tmp_path):
+    page = tmp_path / "gallery.html"
+    assert main(["gallery", str(audited.audit), "--out", str(page), *revealed]) == 0
+    axe = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        shown = browser.new_context(bypass_csp=True).new_page()
+        shown.goto(page.as_uri())
+        shown.evaluate(axe)
+        found = shown.evaluate("axe.run()")
+        browser.close()
+    assert found["violations"] == []
+    assert len(found["passes"]) > 10

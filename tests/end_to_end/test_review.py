@@ -4,9 +4,12 @@ import csv
 import hashlib
 import json
 import sqlite3
+from collections import Counter
 
 import numpy as np
 import pytest
+from pyarrow import csv as csv_table
+from pyarrow import parquet
 
 from byrote import images
 from byrote.cli import main
@@ -249,3 +252,23 @@ def test_sheets_that_cannot_be_written_are_told_in_one_line(audited, sheets, tmp
     assert main(again) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "the sheets cannot be written" in line
+
+
+@pytest.mark.parametrize("name", ["said.csv", "said.parquet"])
+def test_verdicts_are_exported_one_a_row_with_which_was_the_last(audited, judged, tmp_path, name, capsys):
+    assert main(["review", "export", str(audited.audit), str(tmp_path / name)]) == 0
+    read = {"said.csv": csv_table.read_csv, "said.parquet": parquet.read_table}[name]
+    rows = read(tmp_path / name).to_pylist()
+    assert Counter(row["reviewer"] for row in rows) == {who: len(said) for who, said in judged.items()}
+    assert all(row["last"] for row in rows)
+    assert {row["verdict"] for row in rows} >= {"copy", "alike", "no"}
+    assert f"{len(rows):,} verdicts" in capsys.readouterr().out
+
+
+def test_export_says_what_is_missing(audited, judged, tmp_path, capsys):
+    assert main(["review", "export", str(audited.audit)]) == 2
+    assert "name the FILE to write" in capsys.readouterr().err
+    assert main(["review", "export", str(audited.audit), str(tmp_path / "x.xlsx")]) == 2
+    assert "a table is written as .csv or .parquet" in capsys.readouterr().err
+    assert main(["review", "export", str(audited.audit), str(tmp_path / "x.csv"), "--explore"]) == 2
+    assert "no verdicts yet" in capsys.readouterr().err

@@ -178,6 +178,29 @@ COLOURS = """() => { const c = document.getElementById('over');
   for (let i = 0; i < d.length; i += 4) found.add(d.slice(i, i + 3).join()); return [...found] }"""
 
 
+def test_a_level_goes_with_a_verdict_and_pairs_are_gone_through_by_verdict(browser, server):
+    ann = Reviewer(browser, server, "ann")
+    keys, page = ann.page.keyboard, ann.page
+    first = ann.sees()
+    keys.press("l")
+    keys.press("4")
+    keys.press("Enter")
+    keys.press("c")
+    second = ann.sees(first)
+    assert page.evaluate("document.getElementById('level').value") == ""
+    keys.press("n")
+    ann.sees(second)
+    ann.stored()
+    page.select_option("#which", "copy")
+    page.locator("#which").press("Enter")
+    keys.press("g")
+    assert ann.sees("p0002") == first
+    assert page.evaluate("document.getElementById('level').value") == "4"
+    assert [(said["verdict"], said["level"]) for said in ann.acknowledged] == [("copy", 4), ("no", None)]
+    assert [each.level for each in verdicts.events(server.folder / "verdicts.sqlite")] == [4, None]
+    assert not ann.trouble
+
+
 def test_the_views_show_difference_and_outlines_of_the_pair_and_flicker_heeds_reduced_motion(browser, tmp_path):
     """Pair 1 is of two unlike images, pair 0 a picture beside its planted copy."""
     server = Server(tmp_path, 2).start()

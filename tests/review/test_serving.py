@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from byrote import images
 from byrote.errors import ByroteError, StoreError
+from byrote.kernels.align import Alignment
 from byrote.review import VERDICTS, verdicts
 from byrote.review.app import application
 from byrote.review.desk import Conflict, Desk
@@ -188,7 +189,7 @@ def test_the_blind_mode_tells_nothing_of_what_a_pair_is(door):
     assert door.ask("api/find?after=0&text=planted")[1] == {"turns": []}
     sizes = set()
     for pair in ("p0000", "p0001"):
-        for which in ("sample", "picture"):
+        for which in ("sample", "picture", "aligned"):
             status, data = door.ask(f"images/{pair}/{which}")
             sizes.add((status, data[:2], images.decode(data).shape))
     assert sizes == {(200, b"\xff\xd8", (SIDE, SIDE, 3))}
@@ -198,10 +199,44 @@ def test_images_are_cut_and_scaled_to_the_samples_and_a_pair_that_lost_one_is_go
     wide = np.arange(40 * 80 * 3, dtype=np.uint8).reshape(40, 80, 3)
     looks = Looks(lambda digest: wide if digest == "wide" else pixels(digest), pixels, (20, 30))
     for pair in (Shown("a", "wide", "sample 1"), Shown("b", "wide", "")):
-        assert [images.decode(data).shape for data in looks.both(pair)] == [(20, 30, 3)] * 2
+        assert [images.decode(data).shape for data in looks.both(pair)] == [(20, 30, 3)] * 3
     assert looks.both(Shown("c", "gone", "sample 1")) is looks.both(Shown("d", "wide", "gone")) is None
     large = Looks(lambda _: wide, lambda _: wide, (3000, 1500))
     assert images.decode(large.both(Shown("e", "wide", "x"))[0]).shape == (768, 384, 3)
+
+
+def test_the_picture_is_moved_onto_the_sample_for_what_lays_them_over_each_other():
+    square = np.zeros((32, 32, 3), np.uint8)
+    square[:, :16] = 250
+    looks = Looks(lambda _: square, lambda _: square, (32, 32))
+    sample, picture, aligned = looks.both(Shown("a", "x", "y", move=Alignment(True, 1.0, 0, 0)))
+    assert sample == picture
+    assert images.decode(aligned)[:, 18:].min() > 200
+    assert images.decode(aligned)[:, :14].max() < 50
+    plain = looks.both(Shown("b", "x", "y"))
+    assert plain[1] == plain[2]
+
+
+def test_pairs_are_found_by_what_one_said_of_them(door):
+    assert door.ask("api/find?after=-1&verdict=open")[1]["turns"][0]["id"] == "p0000"
+    door.judge(**good())
+    assert door.ask("api/find?after=-1&verdict=copy")[1]["turns"][0]["id"] == "p0001"
+    assert door.ask("api/find?after=0&verdict=open")[1]["turns"][0]["id"] == "p0002"
+    assert door.ask("api/find?after=-1&verdict=alike")[1] == {"turns": []}
+    status, told = door.ask("api/find?after=-1&verdict=planted")
+    assert (status, told["error"]) == (400, "a verdict to look for is open or one of copy, part, alike, no, unsure")
+
+
+def test_a_level_is_stored_with_its_verdict_and_told_again(door):
+    assert door.judge(**good(level=4))[0] == 200
+    assert door.ask("api/turns?from=1&count=1")[1]["turns"][0]["level"] == 4
+    assert [each.level for each in verdicts.events(door.about.desk.file)] == [4]
+    assert door.judge(**good(level=2))[0] == 409, "the same key for another level"
+    for wrong in (6, -1, 1.0, True, "3"):
+        assert door.judge(**good(level=wrong, key="k9")) == (
+            400,
+            {"error": "a level is null or a whole number from 0 to 5"},
+        )
 
 
 def test_a_verdict_is_in_the_database_once_it_is_acknowledged_and_again_is_not_twice(door):

@@ -345,3 +345,35 @@ def test_what_is_no_name_of_a_reviewer_is_refused(tmp_path, name):
 def test_one_name_written_in_two_ways_is_one_reviewer():
     assert verdicts.name_of(" Jose\u0301 ") == verdicts.name_of("José") == "José"
     assert verdicts.name_of("=SUM(A1)") == "=SUM(A1)"
+
+
+def test_a_database_without_levels_is_taken_over_and_stays_whole(path):
+    verdicts.add(path, [event()])
+    with sqlite3.connect(path) as store:
+        store.execute("ALTER TABLE events DROP COLUMN level")
+    store.close()
+    assert verdicts.latest(path) == {place(): "copy"}
+    verdicts.add(path, [event(pair=2, verdict="part", key="k")])
+    assert verdicts.check(path) == []
+    assert [(each.verdict, each.level) for each in verdicts.events(path)] == [("copy", None), ("part", None)]
+
+
+def test_a_level_is_in_the_hash_of_its_event_and_another_level_is_another_event(path):
+    said = Said("ann", "picture 1", "sample 1", "copy", "", "a", 3)
+    assert verdicts.add(path, [said]) == 1
+    assert verdicts.add(path, [Said("ann", "picture 1", "sample 1", "copy", "", "b", 3)]) == 0
+    assert verdicts.add(path, [Said("ann", "picture 1", "sample 1", "copy", "", "c", 5)]) == 1
+    assert verdicts.check(path) == []
+    with sqlite3.connect(path) as store:
+        store.execute("UPDATE events SET level = 1 WHERE number = 1")
+    store.close()
+    assert len(verdicts.check(path)) == 1
+
+
+def test_events_say_which_was_the_last_of_a_reviewer_on_a_pair(path):
+    verdicts.add(path, [event(), event(verdict="no"), event(reviewer="bob")])
+    assert [(each.reviewer, each.verdict, each.last) for each in verdicts.events(path)] == [
+        ("ann", "copy", False),
+        ("ann", "no", True),
+        ("bob", "copy", True),
+    ]

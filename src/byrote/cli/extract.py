@@ -46,6 +46,5 @@ def _line(each: "Outcome") -> str:
         return f"{each.way:12} the picture is gone, or has changed since it was indexed"
     p = "uncalibrated" if each.p_value is None else f"p {each.p_value:.4f}, over all ways {each.adjusted:.4f}"
     twin = "" if each.twin_p is None else f"; twin {each.twin:.3f}, p of the difference {each.twin_p:.4f}"
-    return (
-        f"{each.way:12} {each.statistic:.3f}, nearest {each.nearest:.3f}, {each.near} of {each.samples} near; {p}{twin}"
-    )
+    came = f"{each.near} of {each.samples} near" + (f", {each.refused} refused" if each.refused else "")
+    return f"{each.way:12} {each.statistic:.3f}, nearest {each.nearest:.3f}, {came}; {p}{twin}"

@@ -8,23 +8,37 @@ from pathlib import Path
 from byrote.cli.options import Add, at_least_one, json_option, tell
 from byrote.errors import ByroteError
 
-WHAT = ("draw", "serve", "import", "measure")
+WHAT = ("draw", "serve", "import", "measure", "export")
 OVERLAP = "serve: the share of pairs that all judge; each other one goes to one reviewer (default: 1)"
+
+
+FILE = "import: a filled verdicts.csv; export: a .csv or .parquet to write"
+EXPLORE = "serve: all matches, everything shown, never in a rate; export: what was said there"
 
 
 def add(command: Add) -> None:
     """Add them."""
     review = command("review", _review, "Let people judge pairs, and measure what they say.")
-    review.add_argument("what", choices=WHAT, help="draw pairs, judge them on a local page or take tables, measure")
+    review.add_argument(
+        "what", choices=WHAT, help="draw pairs, judge them on a local page or take tables, measure, export"
+    )
     review.add_argument("dir", type=Path, metavar="DIR")
-    review.add_argument("file", nargs="?", type=Path, metavar="FILE", help="import: a filled verdicts.csv")
+    review.add_argument(
+        "file",
+        nargs="?",
+        type=Path,
+        metavar="FILE",
+        help="import: a filled verdicts.csv; export: a .csv or .parquet to write",
+    )
     review.add_argument(
         "--reviewer", action="append", metavar="NAME", help="import: who filled it; serve: who judges, once for each"
     )
     review.add_argument("--n", type=at_least_one, default=200, metavar="N", help="draw: candidate pairs (default: 200)")
     review.add_argument("--seed", type=int, default=0, metavar="N", help="draw: of the draw (default: 0)")
     review.add_argument("--out", type=Path, metavar="FOLDER", help="draw: for the sheets (default: DIR/review/sheets)")
-    review.add_argument("--explore", action="store_true", help="serve: all matches, everything shown, never in a rate")
+    review.add_argument(
+        "--explore", action="store_true", help="serve, export: all matches, everything shown, never in a rate"
+    )
     review.add_argument("--reveal", action="store_true", help="serve: do not blur the images at first")
     review.add_argument("--overlap", type=_share, default=1.0, metavar="S", help=OVERLAP)
     review.add_argument("--host", default="127.0.0.1", metavar="ADDR", help="serve: where (default: 127.0.0.1)")
@@ -47,7 +61,7 @@ def add(command: Add) -> None:
 
 
 def _review(options: argparse.Namespace) -> int:
-    does = {"draw": _draw, "serve": _serve, "import": _import, "measure": _measure}
+    does = {"draw": _draw, "serve": _serve, "import": _import, "measure": _measure, "export": _export}
     return does[options.what](options)
 
 
@@ -137,6 +151,16 @@ def _import(options: argparse.Namespace) -> int:
         raise ByroteError("byrote review import: name FILE and one --reviewer NAME")
     new, there = take_verdicts(options.dir, options.file, names[0])
     tell(options.json, {"new": new, "lines": there}, f"{new} new verdicts of {names[0]} ({there} in the file)")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from byrote.reviewing import export
+
+    if options.file is None:
+        raise ByroteError("byrote review export: name the FILE to write, .csv or .parquet")
+    count = export(options.dir, options.file, explored=options.explore)
+    tell(options.json, {"events": count, "file": str(options.file)}, f"{options.file}: {count:,} verdicts, one a row")
     return 0
 
 

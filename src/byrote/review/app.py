@@ -17,12 +17,12 @@ from starlette.types import ASGIApp
 
 from byrote.errors import ByroteError
 from byrote.review import VERDICTS
-from byrote.review.desk import Conflict, Desk, Turn
+from byrote.review.desk import OPEN, Conflict, Desk, Turn
 from byrote.review.guard import Guard
-from byrote.review.looks import Looks
+from byrote.review.looks import SIDES, Looks
 from byrote.review.pairs import Shown
 from byrote.review.tokens import PROGRESS
-from byrote.review.verdicts import LONGEST_NOTE
+from byrote.review.verdicts import LEVELS, LONGEST_NOTE
 
 Json = dict[str, Any]
 Progress = Callable[[], Json]
@@ -116,18 +116,21 @@ class _Page:
         return JSONResponse({"turns": [_told(turn) for turn in turns], "count": total, "judged": judged})
 
     async def find(self, request: Request) -> Response:
-        """Return the next turn whose facts hold a text, or none."""
-        name, text = request.scope["reviewer"], request.query_params.get("text", "")
-        (after,) = _numbers(request, "after", beside={"text"})
-        turn = await run_in_threadpool(self._desk.found, name, text[:LONGEST_TEXT], after)
+        """Return the next turn whose facts hold a text, and of which the reviewer said a verdict; or none."""
+        name, told = request.scope["reviewer"], request.query_params
+        text, verdict = told.get("text", ""), told.get("verdict", "")
+        (after,) = _numbers(request, "after", beside={"text", "verdict"})
+        if verdict not in ("", OPEN, *VERDICTS):
+            raise Wrong(400, f"a verdict to look for is {OPEN} or one of {', '.join(VERDICTS)}")
+        turn = await run_in_threadpool(self._desk.found, name, text[:LONGEST_TEXT], after, verdict)
         return JSONResponse({"turns": [] if turn is None else [_told(turn)]})
 
     async def judge(self, request: Request) -> Response:
         """Store a verdict, and answer once it is on the disk."""
-        pair, verdict, note, key = self._read(await request.body())
+        pair, verdict, note, key, level = self._read(await request.body())
         name = request.scope["reviewer"]
         try:
-            new = await run_in_threadpool(self._desk.judge, name, pair, verdict, note, key)
+            new = await run_in_threadpool(self._desk.judge, name, pair, verdict, note, key, level)
         except Conflict as error:
             raise Wrong(409, str(error)) from error
         return JSONResponse({"stored": True, "new": new})
@@ -160,14 +163,14 @@ class _Page:
         return self._given.around(id)
 
     async def image(self, request: Request) -> Response:
-        """Return the sample or the picture of a pair as JPEG."""
+        """Return the sample or the picture of a pair, as it is or moved onto the sample, as JPEG."""
         which = request.path_params["which"]
-        if which not in ("sample", "picture"):
+        if which not in SIDES:
             raise Wrong(404, "not found")
         both = await run_in_threadpool(self._given.looks.both, self._pair(request.path_params["id"]))
         if both is None:
             raise Wrong(410, "an image of this pair is gone")
-        return Response(both[which == "picture"], media_type="image/jpeg")
+        return Response(both[SIDES.index(which)], media_type="image/jpeg")
 
     def _pair(self, id: str) -> Shown:
         try:
@@ -175,14 +178,17 @@ class _Page:
         except KeyError as error:
             raise Wrong(404, "not found") from error
 
-    def _read(self, body: bytes) -> tuple[Shown, str | None, str, str]:
+    def _read(self, body: bytes) -> tuple[Shown, str | None, str, str, int | None]:
         """Read a verdict. Raises Wrong."""
         try:
             told = json.loads(body)
         except (ValueError, RecursionError) as error:
             raise Wrong(400, "no JSON") from error
-        if not isinstance(told, dict) or told.keys() != {"id", "verdict", "note", "key"}:
-            raise Wrong(400, "a verdict is an object of id, verdict, note and key")
+        if not isinstance(told, dict) or told.keys() - {"level"} != {"id", "verdict", "note", "key"}:
+            raise Wrong(400, "a verdict is an object of id, verdict, note, key and, where it has one, level")
+        level = told.get("level")
+        if level is not None and (type(level) is not int or level not in LEVELS):
+            raise Wrong(400, "a level is null or a whole number from 0 to 5")
         verdict, note, key = told["verdict"], told["note"], told["key"]
         if verdict is not None and verdict not in VERDICTS:
             raise Wrong(400, f"a verdict is null or one of {', '.join(VERDICTS)}")
@@ -192,7 +198,7 @@ class _Page:
             raise Wrong(400, f"a key is a text of 1 to {LONGEST_KEY} characters")
         if not isinstance(told["id"], str):
             raise Wrong(400, "an id is a text")
-        return self._pair(told["id"]), verdict, note, key
+        return self._pair(told["id"]), verdict, note, key, level
 
 
 def _is_text(value: object, longest: int) -> bool:
@@ -203,7 +209,7 @@ def _is_text(value: object, longest: int) -> bool:
 def _numbers(request: Request, *names: str, beside: Set[str] = frozenset()) -> list[int]:
     """Return the numbers of a query, a count cut to what is answered at most. Raises Wrong, for others too."""
     if request.query_params.keys() - beside != set(names):
-        raise Wrong(400, f"the query is {', '.join([*names, *beside])}")
+        raise Wrong(400, f"the query is {', '.join([*names, *sorted(beside)])}")
     return [min(_whole(request.query_params[name], name), MOST if name == "count" else 10**9) for name in names]
 
 
@@ -216,7 +222,8 @@ def _whole(text: str, name: str) -> int:
 
 def _told(turn: Turn) -> Json:
     facts = {name: cut(value) for name, value in turn.pair.facts.items()}
-    return {"ordinal": turn.ordinal, "id": turn.pair.id, "verdict": turn.verdict, "note": turn.note, "facts": facts}
+    said = {"verdict": turn.verdict, "note": turn.note, "level": turn.level}
+    return {"ordinal": turn.ordinal, "id": turn.pair.id, "facts": facts} | said
 
 
 def cut(value: Any) -> Any:

@@ -13,6 +13,9 @@ from byrote.review import verdicts
 from byrote.review.pairs import Mode, Shown, dealt
 from byrote.review.verdicts import Said
 
+OPEN = "open"
+"""Stands for no verdict where pairs are looked for by theirs."""
+
 
 class Conflict(ValueError):
     """One key for two different verdicts: a sender that is in error, whose second one would be lost."""
@@ -26,6 +29,7 @@ class Turn:
     pair: Shown
     verdict: str | None
     note: str
+    level: int | None = None
 
 
 class Desk:
@@ -43,7 +47,7 @@ class Desk:
         self._places = {(pair.picture, pair.sample): place for place, pair in enumerate(pairs)}
         self._queues = dealt(pairs, names, overlap)
         self._theirs = {name: set(queue) for name, queue in self._queues.items()}
-        self._last: dict[str, dict[int, tuple[str, str]]] = {name: {} for name in names}
+        self._last: dict[str, dict[int, tuple[str, str, int | None]]] = {name: {} for name in names}
         self._keys: dict[str, Said] = {}
         self._number = 0
         self._held: sqlite3.Connection | None = None
@@ -59,13 +63,13 @@ class Desk:
                 for said in events:
                     self._take(said)
 
-    def judge(self, name: str, pair: Shown, verdict: str | None, note: str, key: str) -> bool:
+    def judge(self, name: str, pair: Shown, verdict: str | None, note: str, key: str, level: int | None = None) -> bool:
         """Store a verdict, or take the last one back (None), and tell whether it was new; durable once it returns.
 
         The same key with the same content again changes nothing. Raises Conflict where its content differs,
         StoreError where the database refuses.
         """
-        said = Said(name, pair.picture, pair.sample, verdict, note, f"page {name} {key}")
+        said = Said(name, pair.picture, pair.sample, verdict, note, f"page {name} {key}", level)
         with self._writing:
             self.refresh()
             if self._keys.get(said.key, said) != said:
@@ -95,10 +99,11 @@ class Desk:
                     break
             return found
 
-    def found(self, name: str, text: str, after: int) -> Turn | None:
+    def found(self, name: str, text: str, after: int, verdict: str = "") -> Turn | None:
         """Return the next turn whose facts hold a text, in any case: after an ordinal, then from the start; or None.
 
-        Every word of it has to be there, in whatever fact.
+        Every word of it has to be there, in whatever fact. With a `verdict` it is one of which the reviewer said that
+        last; `OPEN` is for those of which they said nothing.
         """
         wanted = text.casefold().split()
         with self._lock:
@@ -106,7 +111,8 @@ class Desk:
             for step in range(1, len(queue) + 1):
                 ordinal = (after + step) % len(queue)
                 facts = " ".join(map(str, self.pairs[queue[ordinal]].facts.values())).casefold()
-                if all(word in facts for word in wanted):
+                said = self._last[name].get(queue[ordinal], (OPEN,))[0]
+                if all(word in facts for word in wanted) and verdict in ("", said):
                     return self._turn(name, ordinal)
         return None
 
@@ -121,8 +127,8 @@ class Desk:
 
     def _turn(self, name: str, ordinal: int) -> Turn:
         place = self._queues[name][ordinal]
-        verdict, note = self._last[name].get(place, (None, ""))
-        return Turn(ordinal, self.pairs[place], verdict, note)
+        verdict, note, level = self._last[name].get(place, (None, "", None))
+        return Turn(ordinal, self.pairs[place], verdict, note, level)
 
     def _take(self, said: Said) -> None:
         self._keys[said.key] = said
@@ -133,7 +139,7 @@ class Desk:
         if said.verdict is None:
             mine.pop(place, None)
         else:
-            mine[place] = said.verdict, said.note
+            mine[place] = said.verdict, said.note, said.level
         if self.mode == "measure":
             self._ask_another(place)
 

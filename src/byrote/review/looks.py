@@ -6,6 +6,7 @@ from threading import Lock
 
 from byrote import images
 from byrote.domain import RGB
+from byrote.kernels import align
 from byrote.review.pairs import Shown
 from byrote.review.sheets import Look, replant
 
@@ -15,11 +16,13 @@ QUALITY = 95
 KEPT = 128
 """Pairs whose images stay in memory."""
 
-Both = tuple[bytes, bytes]
+SIDES = ("sample", "picture", "aligned")
+Both = tuple[bytes, bytes, bytes]
+"""The JPEGs of a pair, in the order of `SIDES`."""
 
 
 class Looks:
-    """Makes the two JPEGs of a pair, sample and picture, and keeps the last ones; one at a time, from any thread.
+    """Makes the JPEGs of a pair and keeps the last ones; one at a time, from any thread.
 
     Both are cut about the centre to the aspect of the samples and have their size, `EDGE` at most, so that neither
     size nor traces of packing tell a planted copy from a sample.
@@ -31,7 +34,7 @@ class Looks:
         self._lock = Lock()
 
     def both(self, pair: Shown) -> Both | None:
-        """Return sample and picture as JPEG, or None where either is gone."""
+        """Return sample, picture and the picture moved onto the sample as JPEG, or None where either is gone."""
         with self._lock:
             if pair.id in self._kept:
                 self._kept.move_to_end(pair.id)
@@ -55,7 +58,10 @@ class Looks:
         left = replant(right, pair.picture, self._size or right.shape[:2]) if planted else self._sample(pair.sample)
         if left is None:
             return None
-        return images.encode_jpeg(self._fitted(left), QUALITY), images.encode_jpeg(self._fitted(right), QUALITY)
+        height, width = left.shape[:2]
+        moved = right if pair.move == align.IDENTITY else align.move(images.fit(right, width, height), pair.move)
+        sample, picture, aligned = (images.encode_jpeg(self._fitted(image), QUALITY) for image in (left, right, moved))
+        return sample, picture, aligned
 
     def _fitted(self, image: RGB) -> RGB:
         height, width = self._size or image.shape[:2]

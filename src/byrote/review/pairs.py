@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from byrote.kernels.align import IDENTITY, Alignment
 from byrote.review.draw import Key
 
 Mode = Literal["measure", "explore"]
@@ -14,18 +15,23 @@ Mode = Literal["measure", "explore"]
 class Shown:
     """A pair of a page. `id` says nothing of what the pair is; `sample` is empty where the picture stands for both.
 
-    `facts` is what a reader of the mode "explore" is told of it: digests never, texts of others as they are.
+    `facts` is what a reader of the mode "explore" is told of it: digests never, texts of others as they are. `move` is
+    how the picture was moved onto the sample.
     """
 
     id: str
     picture: str
     sample: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+    move: Alignment = IDENTITY
 
 
-def of_key(key: Key) -> list[Shown]:
+def of_key(key: Key, moves: Mapping[tuple[str, str], Alignment]) -> list[Shown]:
     """Return the drawn pairs in the order of the draw, without what would tell one kind from another."""
-    return [Shown(pair.id, pair.picture, pair.sample) for pair in key.pairs]
+    return [
+        Shown(pair.id, pair.picture, pair.sample, move=moves.get((pair.picture, pair.sample), IDENTITY))
+        for pair in key.pairs
+    ]
 
 
 def name_of(picture: str, sample: str) -> str:

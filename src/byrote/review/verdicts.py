@@ -26,10 +26,13 @@ PATIENCE = 30.0
 """Seconds to wait for other writers."""
 LONGEST_NAME, LONGEST_NOTE = 100, 2000
 """In characters; the rest of a longer note is not kept."""
-_COLUMNS = "number, at, reviewer, picture, sample, verdict, note, key, previous, hash"
+LEVELS = range(6)
+"""How much of the picture is repeated, 0 to 5: six levels, as of D-Rep (Wang et al., NeurIPS 2024)."""
+_COLUMNS = "number, at, reviewer, picture, sample, verdict, note, key, level, previous, hash"
 _TABLE = """CREATE TABLE IF NOT EXISTS events (
     number INTEGER PRIMARY KEY, at TEXT NOT NULL, reviewer TEXT NOT NULL, picture TEXT NOT NULL, sample TEXT NOT NULL,
-    verdict TEXT, note TEXT NOT NULL, key TEXT NOT NULL UNIQUE, previous TEXT NOT NULL, hash TEXT NOT NULL)"""
+    verdict TEXT, note TEXT NOT NULL, key TEXT NOT NULL UNIQUE, previous TEXT NOT NULL, hash TEXT NOT NULL,
+    level INTEGER)"""
 _INDEX = "CREATE INDEX IF NOT EXISTS places ON events (reviewer, picture, sample, number)"
 
 
@@ -37,7 +40,8 @@ _INDEX = "CREATE INDEX IF NOT EXISTS places ON events (reviewer, picture, sample
 class Said:
     """What a reviewer said of a pair (digests of picture and sample); a verdict of None takes the last one back.
 
-    `key` names the event: one that is there already is not added again, so that a sender may try again.
+    `key` names the event: one that is there already is not added again, so that a sender may try again. `level` is of
+    `LEVELS`, or None where none was given.
     """
 
     reviewer: str
@@ -46,6 +50,22 @@ class Said:
     verdict: str | None
     note: str
     key: str
+    level: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event as it is exported; `last` tells whether the reviewer said nothing later of the pair."""
+
+    number: int
+    at: str
+    reviewer: str
+    picture: str
+    sample: str
+    verdict: str | None
+    level: int | None
+    note: str
+    last: bool
 
 
 def add(path: Path, said: Sequence[Said]) -> int:
@@ -62,7 +82,7 @@ def add(path: Path, said: Sequence[Said]) -> int:
             number += 1
             digest = _hash(number, at, each, previous)
             store.execute(
-                f"INSERT INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (number, at, *astuple(each), previous, digest),
             )
             previous = digest
@@ -97,9 +117,20 @@ def since(path: Path, number: int) -> tuple[int, list[Said]]:
     if not path.exists():
         return number, []
     with _open(path) as store:
-        columns = "reviewer, picture, sample, verdict, note, key, number"
+        columns = "reviewer, picture, sample, verdict, note, key, level, number"
         rows = store.execute(f"SELECT {columns} FROM events WHERE number > ? ORDER BY number", (number,)).fetchall()
     return (rows[-1][-1] if rows else number), [Said(*row[:-1]) for row in rows]
+
+
+def events(path: Path) -> list[Event]:
+    """Return every event in order. Raises StoreError."""
+    if not path.exists():
+        return []
+    with _open(path) as store:
+        columns = "number, at, reviewer, picture, sample, verdict, level, note"
+        rows = store.execute(f"SELECT {columns} FROM events ORDER BY number").fetchall()
+    last = {row[2:5]: row[0] for row in rows}
+    return [Event(*(*row, last[row[2:5]] == row[0])) for row in rows]
 
 
 def head(path: Path) -> str:
@@ -123,8 +154,8 @@ def check(path: Path) -> list[str]:
             rows = store.execute(f"SELECT {_COLUMNS} FROM events ORDER BY number").fetchall()
     except StoreError as error:
         return [str(error)]
-    for number, at, reviewer, picture, sample, verdict, note, key, before, digest in rows:
-        said = Said(reviewer, picture, sample, verdict, note, key)
+    for number, at, reviewer, picture, sample, verdict, note, key, level, before, digest in rows:
+        said = Said(reviewer, picture, sample, verdict, note, key, level)
         if number != expected or before != previous:
             problems.append(f"{path.name}: event {number} does not follow event {expected - 1}: some are missing")
         elif digest != _hash(number, at, said, before):
@@ -185,22 +216,26 @@ def _said(path: Path, line: int, row: dict[str, str | None], reviewer: str, pair
 
 
 def _hash(number: int, at: str, said: Said, previous: str) -> str:
-    """Digest an event; a value that is no text, as only tampering leaves one, digests as its repr."""
-    return hashlib.sha256(json.dumps([number, at, *astuple(said), previous], default=repr).encode()).hexdigest()
+    """Digest an event; a value that is no text, as only tampering leaves one, digests as its repr.
+
+    Without a level it is the digest of before there were levels.
+    """
+    told = astuple(said) if said.level is not None else astuple(said)[:-1]
+    return hashlib.sha256(json.dumps([number, at, *told, previous], default=repr).encode()).hexdigest()
 
 
 def _news(store: sqlite3.Connection, said: Sequence[Said]) -> list[Said]:
     new: list[Said] = []
     keys: set[str] = set()
-    last: dict[Place, tuple[str | None, str]] = {}
+    last: dict[Place, tuple[str | None, str, int | None]] = {}
     for each in said:
         place = each.reviewer, each.picture, each.sample
-        known = last[place] if place in last else _last_of(store, place)
-        if each.key in keys or _is_known(store, each.key) or known == (each.verdict, each.note):
+        known, now = last[place] if place in last else _last_of(store, place), (each.verdict, each.note, each.level)
+        if each.key in keys or _is_known(store, each.key) or known == now:
             continue
         new.append(each)
         keys.add(each.key)
-        last[place] = each.verdict, each.note
+        last[place] = now
     return new
 
 
@@ -208,11 +243,11 @@ def _is_known(store: sqlite3.Connection, key: str) -> bool:
     return store.execute("SELECT 1 FROM events WHERE key = ?", (key,)).fetchone() is not None
 
 
-def _last_of(store: sqlite3.Connection, place: Place) -> tuple[str | None, str]:
+def _last_of(store: sqlite3.Connection, place: Place) -> tuple[str | None, str, int | None]:
     where = "reviewer = ? AND picture = ? AND sample = ?"
-    row = store.execute(f"SELECT verdict, note FROM events WHERE {where} ORDER BY number DESC LIMIT 1", place)
-    found: tuple[str | None, str] | None = row.fetchone()
-    return found or (None, "")
+    row = store.execute(f"SELECT verdict, note, level FROM events WHERE {where} ORDER BY number DESC LIMIT 1", place)
+    found: tuple[str | None, str, int | None] | None = row.fetchone()
+    return found or (None, "", None)
 
 
 def _last(store: sqlite3.Connection) -> dict[Place, tuple[str | None, str]]:
@@ -223,6 +258,16 @@ def _last(store: sqlite3.Connection) -> dict[Place, tuple[str | None, str]]:
 def _head(store: sqlite3.Connection) -> str:
     row = store.execute("SELECT hash FROM events ORDER BY number DESC LIMIT 1").fetchone()
     return FIRST if row is None else str(row[0])
+
+
+def _with_levels(store: sqlite3.Connection) -> None:
+    """Add the column to a database that was made before there was one."""
+    if not any(row[1] == "level" for row in store.execute("PRAGMA table_info(events)")):
+        try:
+            store.execute("ALTER TABLE events ADD COLUMN level INTEGER")
+        except sqlite3.OperationalError as error:  # another process was first
+            if "duplicate column" not in str(error):
+                raise
 
 
 def _into_wal(store: sqlite3.Connection) -> None:
@@ -249,6 +294,7 @@ def _open(path: Path) -> Iterator[sqlite3.Connection]:
                 _into_wal(store)
                 store.execute("PRAGMA synchronous=FULL")
                 store.execute(_TABLE)
+                _with_levels(store)
                 store.execute(_INDEX)
             yield store
         finally:

@@ -5,11 +5,15 @@ from pathlib import Path
 
 from byrote import images
 from byrote.audit import Audit
+from byrote.corpora import export as tables
 from byrote.domain import RGB
 from byrote.errors import Incomplete, StoreError
 from byrote.review import REVIEW, draw, sheets, verdicts
 from byrote.review.draw import Key
 from byrote.review.measure import Measurement, measure
+
+EXPLORED = f"{REVIEW}/explored.sqlite"
+"""Verdicts of the mode "explore": a file of their own, because who sees distances and sides is not blind."""
 
 
 def draw_pairs(root: Path, out: Path, *, count: int, seed: int) -> tuple[Key, int]:
@@ -45,6 +49,19 @@ def take_verdicts(root: Path, file: Path, reviewer: str) -> tuple[int, int]:
     pairs = {pair.id: (pair.picture, pair.sample) for pair in key.pairs}
     said = verdicts.read_table(file, reviewer, pairs)
     return verdicts.add(root / verdicts.FILE, said), len(said)
+
+
+def export(root: Path, out: Path, *, explored: bool) -> int:
+    """Write every event of the verdicts as CSV or Parquet, by the suffix; return how many. Raises ByroteError.
+
+    `explored` are those of the mode "explore", which enter no rate.
+    """
+    file = root / (EXPLORED if explored else verdicts.FILE)
+    if not file.exists():
+        raise Incomplete(f"{file}: no verdicts yet; `byrote review serve {root}` takes them")
+    rows = verdicts.events(file)
+    tables.write(out, rows, verdicts.Event)
+    return len(rows)
 
 
 def measured(root: Path) -> Measurement:

@@ -11,6 +11,7 @@ from byrote import images
 from byrote.audit import Audit
 from byrote.domain import RGB, Clique, Match, Sample
 from byrote.errors import StoreError
+from byrote.kernels.align import Alignment
 from byrote.review.pairs import Shown, name_of
 from byrote.stages.certify import statistic
 from byrote.store import Recipe, Store
@@ -60,7 +61,7 @@ class Explored:
         certified = {row.group for row in self.audit.certified.findings if row.certified}
         self.by_id = {name_of(row.digest, row.sample): row for row in rows}
         return [
-            Shown(id, row.digest, row.sample, self._facts(row, row.group in certified, controls))
+            Shown(id, row.digest, row.sample, self._facts(row, row.group in certified, controls), moved(row))
             for id, row in self.by_id.items()
         ]
 
@@ -121,6 +122,11 @@ class Explored:
             for part in store.parts(made)
         )
         return _gathered((prompt, (index, digest)) for part in rows for prompt, index, digest in part)
+
+
+def moved(row: Match) -> Alignment:
+    """Return how the picture of a match was moved onto its sample."""
+    return Alignment(row.flip, row.crop, row.dx, row.dy)
 
 
 def _gathered(rows: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:

@@ -19,11 +19,8 @@ from byrote.review.measure import measure, outlook
 from byrote.review.pairs import of_key
 from byrote.review.serve import hosts, listening
 from byrote.review.tokens import PROGRESS, tokens
-from byrote.reviewing import words
-from byrote.reviewing.albums import Explored, Samples
-
-EXPLORED = f"{REVIEW}/explored.sqlite"
-"""Verdicts of the mode "explore": a file of their own, because who sees distances and sides is not blind."""
+from byrote.reviewing import EXPLORED, words
+from byrote.reviewing.albums import Explored, Samples, moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,7 @@ def open_page(
 
 def _measured(audit: Audit, names: Sequence[str], overlap: float, reveal: bool) -> Given:
     key = draw.read(audit.root / REVIEW)
-    pairs = of_key(key)
+    pairs = of_key(key, {(row.digest, row.sample): moved(row) for row in audit.best().values()})
     desk = Desk("measure", pairs, names, audit.root / verdicts.FILE, overlap)
     found = Samples(audit.store, audit.recipes.samples)
     looks = Looks(audit.corpus.pixels, found.pixels, size_of((pair.sample for pair in pairs), found.pixels))

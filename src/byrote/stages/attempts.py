@@ -49,10 +49,11 @@ class Try:
 class Attempt:
     """What came of a try.
 
-    `near` of its `samples` (of a half: of the fillings that were kept) are within tau, the nearest as near as `nearest`
-    (T). The image is that one, asked for by `text` with `seed`; the image of a hit of a list of hashes is noise. The
-    twin's `twin` and `twin_nearest` are the same as `statistic` and `nearest`, null without one. All are null where the
-    picture is gone. `evaluations` are the denoisers', those of samples that several tries share counted once.
+    `near` of its `samples` (of a half: of the likeliest fillings) are within tau, the nearest as near as `nearest` (T).
+    The image is that one, asked for by `text` with `seed`. Noise stands for a hit of a list of hashes, and for what a
+    server `refused` to draw. The twin's `twin` and `twin_nearest` are the same as `statistic` and `nearest`, null
+    without one. All are null where the picture is gone. `evaluations` are the denoisers', those of samples that several
+    tries share counted once.
     """
 
     digest: str
@@ -60,6 +61,7 @@ class Attempt:
     way: Way
     worded: bool
     samples: int
+    refused: int
     near: int
     statistic: float | None
     nearest: float | None
@@ -104,7 +106,7 @@ def recipe(bench: Bench, tries: Sequence[Try]) -> Recipe:
     how |= {"extract": {name: knob for name, knob in told.items() if name not in ("ways", "controls")}}
     near: dict[str, object] = {"shift": m.shift, "flip": m.flip, "crop": m.crop, "tau": plan.certify.closest}
     near |= {"tiles": plan.cliques.tiles, "seed": plan.prompts.seed, "hashes": listed.digest if listed else None}
-    models = [generate.model_of(look.plan).digest for look in bench.looks]
+    models = [_model(look).digest for look in bench.looks]
     return Recipe.of(TABLE, how | near | {"models": models, "tries": digest_of(map(astuple, tries))})
 
 
@@ -130,7 +132,7 @@ def insides(bench: Bench) -> tuple[list[Denoiser], str]:
     """Return the denoisers of the model and its twin, or none and the reason why halves cannot be filled."""
     found = []
     for look in bench.looks:
-        model = generate.model_of(look.plan)
+        model = _model(look)
         try:
             denoiser = scores.opened_once(model)
         except ModelError as error:
@@ -160,7 +162,8 @@ class Attempts:
         wanted = [_requests(each, plan) for each in tries]
         every = list(dict.fromkeys(request for some in wanted for request in some))
         drawn = [dict(zip(every, _draw(look.plan, every), strict=True)) for look in self.bench.looks]
-        costs = sum(generate.model_of(look.plan).evaluations_per_sample for look in self.bench.looks)
+        costs = sum(_model(look).evaluations_per_sample for look in self.bench.looks)
+        model = _model(self.bench.own)
         counted: set[Request] = set()
         rows = []
         for each, requests in zip(tries, wanted, strict=True):
@@ -170,7 +173,8 @@ class Attempts:
             best = requests[int(away[0].argmin())]
             fresh = len(set(requests) - counted)
             counted.update(requests)
-            rows.append(replace(row, text=best.prompt, seed=best.seed, evaluations=costs * fresh))
+            refused = sum(model.refused(requests)) if isinstance(model, KeepsAnswers) else 0
+            rows.append(replace(row, text=best.prompt, seed=best.seed, refused=refused, evaluations=costs * fresh))
         return rows
 
     def _filled(self, each: Try) -> Attempt:
@@ -261,7 +265,7 @@ def _row(
 def _gone(each: Try) -> Attempt:
     """Return the row of a picture of which there are no pixels any more."""
     nothing = (None, None, None, None, None, None)
-    return Attempt(each.digest, each.side, each.way, bool(each.texts), 0, 0, *nothing, "", b"", 0)
+    return Attempt(each.digest, each.side, each.way, bool(each.texts), 0, 0, 0, *nothing, "", b"", 0)
 
 
 def _least(away: NDArray[np.float64]) -> float:

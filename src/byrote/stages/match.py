@@ -462,11 +462,11 @@ class _Alone(_Pool):
     """One picture as if there were no other."""
 
     def __init__(self, look: Look, digest: str) -> None:
-        self.pictures = _pictures(look.corpus)
+        self.pictures = _pictures(Corpus.at(look.corpus))
         self.digests, self.groups, self.sides = [digest], [""], ["picture"]
         self._trips = {}
 
 
 @lru_cache(maxsize=1)
-def _pictures(corpus: Path) -> _Pictures:
-    return _Pictures(Corpus(corpus))
+def _pictures(corpus: Corpus) -> _Pictures:
+    return _Pictures(corpus)

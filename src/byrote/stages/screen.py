@@ -35,6 +35,8 @@ TOGETHER = 32
 """Prompts of a part."""
 FIRST = 8
 """Cheap samples of a prompt that are held against each other: of many, two are alike by chance."""
+SURELY = 0.75
+"""Share of tau within which a cheap sample is sure to be near; one at the edge may be over it with all steps; ours."""
 ALIKE = 2
 """Full samples of a prompt whose cheap ones were alike and none was near: more would be alike too; ours."""
 AUTO = "auto"
@@ -329,9 +331,10 @@ class _Found:
             self._images.append(image)
 
     def goes_on(self, look: match.Look) -> bool:
-        """Tell whether too few came near yet, and after the first ones whether any came so near that more may."""
+        """Tell whether too few came surely near yet, and after the first ones whether any so near that more may."""
         hopeful = len(self._away) < FIRST or min(self._away) <= look.reach
-        return hopeful and self.near(look.plan) < look.plan.cliques.least
+        sure = sum(distance <= SURELY * look.plan.certify.closest for distance in self._away)
+        return hopeful and sure < look.plan.cliques.least
 
     def near(self, plan: Plan) -> int:
         """Count the samples within tau."""

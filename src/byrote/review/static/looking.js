@@ -1,4 +1,5 @@
 // Two images of one size, looked at in five ways. Everything is drawn here; nothing is asked of the server.
+// Laid over each other, the picture is moved onto the sample as it was for its distance: shifted, cropped, mirrored.
 
 const STEP = 600; // ms an image stays in flicker: less than three changes a second
 const HEAT = [[0, 0, 4], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]]; // stops of the map "inferno"
@@ -28,7 +29,7 @@ export class Viewer {
     this.running = !matchMedia("(prefers-reduced-motion: reduce)").matches;
   }
 
-  // Show a pair: {sample, picture}, two bitmaps of one size, or null for nothing.
+  // Show a pair: {sample, picture, aligned}, bitmaps of one size, or null for nothing.
   show(both) {
     this.both = both;
     this.made = {};
@@ -94,15 +95,15 @@ export class Viewer {
   }
 
   overlay() {
-    const { sample, picture } = this.both;
+    const { sample, aligned } = this.both;
     const context = paint(this.over, sample);
     context.globalAlpha = this.share;
-    context.drawImage(picture, 0, 0);
+    context.drawImage(aligned, 0, 0);
   }
 
   flicker() {
     const change = () => {
-      const which = ["sample", "picture"][this.shown];
+      const which = ["sample", "aligned"][this.shown];
       paint(this.over, this.both[which]);
       document.getElementById("left-name").replaceChildren(bold(which === "sample" ? "Sample" : "Picture"));
     };
@@ -111,12 +112,12 @@ export class Viewer {
   }
 
   difference() {
-    this.made.difference ??= heat(pixels(this.both.sample), pixels(this.both.picture));
+    this.made.difference ??= heat(pixels(this.both.sample), pixels(this.both.aligned));
     put(this.over, this.made.difference);
   }
 
   outlines() {
-    this.made.outlines ??= laid(edges(pixels(this.both.sample)), edges(pixels(this.both.picture)));
+    this.made.outlines ??= laid(edges(pixels(this.both.sample)), edges(pixels(this.both.aligned)));
     put(this.over, this.made.outlines);
   }
 }

@@ -13,9 +13,9 @@ const PRIVATE = new Set(["caption", "prompt", "file"]);
 
 const $ = (id) => document.getElementById(id);
 const viewer = new Viewer($("stage"));
-const bitmaps = new Map(); // id -> promise of {sample, picture} or null
-const said = new Map(); // id -> {verdict, note}: what this page said, whether it is stored yet or not
-const before = []; // for undo: {ordinal, id, verdict, note}
+const bitmaps = new Map(); // id -> promise of {sample, picture, aligned} or null
+const said = new Map(); // id -> {verdict, note, level}: what this page said, whether it is stored yet or not
+const before = []; // for undo: {ordinal, id, verdict, note, level}
 let session = null;
 let turn = null; // the pair on the stage; null where all is done
 let upcoming = []; // open turns, the next first
@@ -148,8 +148,8 @@ function finish() {
 function images(id) {
   const known = bitmaps.get(id);
   if (known) return known;
-  const made = Promise.all([bitmap(id, "sample"), bitmap(id, "picture")]).then(
-    ([sample, picture]) => (sample && picture ? { sample, picture } : null),
+  const made = Promise.all([bitmap(id, "sample"), bitmap(id, "picture"), bitmap(id, "aligned")]).then(
+    ([sample, picture, aligned]) => (sample && picture && aligned ? { sample, picture, aligned } : null),
     (error) => { bitmaps.delete(id); throw error; },
   );
   bitmaps.set(id, made);
@@ -173,16 +173,20 @@ async function bitmap(id, which) {
 function judge(verdict) {
   if (!turn || !ready) return;
   tell("", "refused");
-  before.push({ ordinal: turn.ordinal, id: turn.id, verdict: turn.verdict, note: turn.note });
+  before.push({ ordinal: turn.ordinal, id: turn.id, verdict: turn.verdict, note: turn.note, level: turn.level });
   judged += turn.verdict ? 0 : 1;
-  say(turn.id, verdict, $("note").value);
+  say(turn.id, verdict, $("note").value, level());
   announce(`${verdict}. ${judged} of ${session.count} judged.`);
   return nextOpen(turn.ordinal);
 }
 
-function say(id, verdict, note) {
-  said.set(id, { verdict, note });
-  outbox.add({ id, verdict, note });
+function say(id, verdict, note, level) {
+  said.set(id, { verdict, note, level });
+  outbox.add({ id, verdict, note, level });
+}
+
+function level() {
+  return $("level").value === "" ? null : Number($("level").value);
 }
 
 async function undo() {
@@ -190,7 +194,7 @@ async function undo() {
   const last = before.pop();
   if (!last) return void announce("Nothing to undo since this page was loaded.");
   judged -= last.verdict ? 0 : 1;
-  say(last.id, last.verdict, last.note);
+  say(last.id, last.verdict, last.note, last.level);
   announce("Undone.");
   await goTo(last.ordinal);
 }
@@ -199,9 +203,26 @@ function noted() {
   $("note").blur();
   if (turn?.verdict && $("note").value !== turn.note) {
     turn.note = $("note").value;
-    say(turn.id, turn.verdict, turn.note);
+    say(turn.id, turn.verdict, turn.note, level());
     announce("Note kept.");
   }
+}
+
+function levelled() {
+  if (turn?.verdict && level() !== turn.level) {
+    turn.level = level();
+    say(turn.id, turn.verdict, $("note").value, turn.level);
+    announce("Level kept.");
+  }
+}
+
+// The next pair of which this reviewer said what is chosen.
+async function next(verdict) {
+  await outbox.flush();
+  const { turns } = await asked(`api/find?after=${turn?.ordinal ?? -1}&verdict=${verdict}`);
+  announce(turns.length ? `Pair ${turns[0].ordinal + 1}.` : "None.");
+  tell(turns.length ? "" : `No pair of yours is ${verdict}.`);
+  if (turns.length) await goTo(turns[0].ordinal);
 }
 
 // --- what is said on the page ---
@@ -210,6 +231,7 @@ function describe() {
   $("place").textContent = turn ? `Pair ${(turn.ordinal + 1).toLocaleString()} of ${session.count.toLocaleString()}, ${judged.toLocaleString()} judged` : `${judged.toLocaleString()} judged`;
   $("progress").value = session.count ? judged / session.count : 0;
   $("note").value = turn?.note ?? "";
+  $("level").value = turn?.level ?? "";
   for (const button of document.querySelectorAll("[data-verdict]")) {
     button.setAttribute("aria-pressed", String(button.dataset.verdict === turn?.verdict));
   }
@@ -311,6 +333,8 @@ const KEYS = {
   s: () => turn && nextOpen(turn.ordinal),
   r: () => reveal($("stage").classList.contains("blurred")),
   w: () => $("note").focus(),
+  l: () => $("level").focus(),
+  g: () => next($("which").value),
   m: around,
   f: () => session.mode === "explore" && $("find").focus(),
   "[": () => slide(-10),
@@ -328,6 +352,10 @@ const PANS = { ArrowLeft: [PAN, 0], ArrowRight: [-PAN, 0], ArrowUp: [0, PAN], Ar
 addEventListener("keydown", (event) => {
   if (event.target === $("note")) {
     if (event.key === "Enter" || event.key === "Escape") noted();
+    return;
+  }
+  if (event.target === $("level") || event.target === $("which")) {
+    if (event.key === "Enter" || event.key === "Escape") handled(event, () => event.target.blur());
     return;
   }
   if (event.target === $("find")) {
@@ -372,10 +400,12 @@ on("next", KEYS.ArrowRight);
 on("skip", KEYS.s);
 on("undo", undo);
 on("around", around);
+on("go", KEYS.g);
 on("reveal-button", KEYS.r);
 on("help-button", KEYS["?"]);
 $("share").addEventListener("input", () => viewer.slide($("share").value / 100));
 $("note").addEventListener("change", noted);
+$("level").addEventListener("change", levelled);
 $("stage").addEventListener("wheel", (event) => {
   event.preventDefault();
   viewer.zoomed(event.deltaY < 0 ? 1.2 : 1 / 1.2);

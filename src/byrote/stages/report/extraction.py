@@ -33,6 +33,7 @@ class Outcome:
     way: Way
     text: str | None
     samples: int
+    refused: int
     near: int
     statistic: float | None
     nearest: float | None
