@@ -38,7 +38,7 @@ from byrote.stages import scores
 from byrote.stages.risk import seed_of
 
 SAMPLES, EACH, NOISES, DICE = 200, 50, 4, 11
-SEARCH = (8, 16, 32, 64, 128)
+SEARCH = (8, 16, 32, 64)
 """Cheap samples at most, a point of byrote's curve each."""
 JUDGED = 32
 """The point that is judged: fixed before the second model was looked at."""

@@ -62,9 +62,9 @@ class Subject:
 
     @property
     def wanted(self) -> list[tuple[str, int]]:
-        """Return the scores, each with its number of steps."""
-        found = [(name, self.steps) for name in (*scores.SCORES, *(f"{name}@2" for name in LATER))]
-        return found + [(name, 1) for name in ONE_STEP]
+        """Return the scores, each with its number of steps: of images 5 at most, and 1."""
+        found = [(name, STEPS if name in ONE_STEP else self.steps) for name in scores.SCORES]
+        return found + [(f"{name}@2", self.steps) for name in LATER] + [(name, 1) for name in ONE_STEP]
 
 
 def demo() -> Subject:

@@ -93,7 +93,7 @@ class ScreenPlan:
     keep: float = _knob(0.5, "share of the prompts of both sides together that the score lets on", 0, 1)
     pilot: int = _knob(40, "prompts on which the score must prove itself, or it is not used", 5)
     confirm: int = _knob(
-        32, "full samples at most of a prompt that is kept, the noises that came nearest first, until some come near", 1
+        64, "full samples at most of a prompt that is kept, the noises that came nearest first, until some come near", 1
     )
     spare: float = _knob(0.05, "share of the others that gets up to all [generate] seeds, to tell what is missed", 0, 1)
 

@@ -81,3 +81,12 @@ def test_it_can_be_trained_again_and_training_resumes(tmp_path):
     assert sum("autoencoder: step" in line for line in said) == 1
     again = models.open(f"diffusers:{folder}", Options(**SAMPLER))
     assert again.generate([Request("somebody", 1)])[0].shape == (64, 64, 3)
+
+
+def test_a_training_that_goes_on_numbers_its_tokens_as_before():
+    from byrote.demo.train import _tokenizer, _tokens
+
+    captions = [row.caption for row in album.controls("held-out", 60)]
+    first, *others = (_tokens(_tokenizer(captions), captions) for _ in range(3))
+    assert all((tokens == first).all() for tokens in others)
+    assert first.max() > 300, "words have tokens of their own"

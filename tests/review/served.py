@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from byrote.kernels.align import IDENTITY, Alignment
 from byrote.review.app import Given, application
 from byrote.review.desk import Desk
 from byrote.review.looks import Looks
@@ -25,6 +26,9 @@ HOSTILE = {
     "file": "x" * 100_000,
     "__proto__": "a name like any other",
 }
+SECRET = {"picture": "planted: the picture itself", "T": "0.0123"}
+"""What a blind reviewer must not be told."""
+MOVES = [IDENTITY, IDENTITY, Alignment(True, 0.9, 0, -1), Alignment(False, 1.0, 2, -1)]
 
 
 def pixels(digest):
@@ -36,14 +40,23 @@ def pixels(digest):
 
 
 def pairs(count, facts=None):
-    return [Shown(f"p{k:04d}", f"picture {k}", f"sample {k}" if k % 8 else "", facts or {}) for k in range(count)]
+    """Return so many pairs: every eighth a planted copy, half of them moved."""
+    return [
+        Shown(f"p{k:04d}", f"picture {k}", f"sample {k}" if k % 8 else "", facts or SECRET, MOVES[k % len(MOVES)])
+        for k in range(count)
+    ]
 
 
 def given(folder, count, names, *, mode="measure", overlap=1.0, facts=None):
     """Return what a page is about: `count` pairs, every eighth a planted copy."""
     desk = Desk(mode, pairs(count, facts), names, folder / "verdicts.sqlite", overlap)
     told = {"words": ["no verdicts yet"], "outlook": ["nothing"], "reviewers": [[name, "1", "0"] for name in names]}
-    around = {"measure": None, "explore": lambda id: [("Others", [("sample", "sample 1", "one")]), ("None", [])]}[mode]
+    lists = [
+        ("Others", [("sample", "sample 1", "one")]),
+        ("None", []),
+        ("Controls", [("picture", "picture 9", "nine")]),
+    ]
+    around = {"measure": None, "explore": lambda id: lists}[mode]
     band = [[0.01, 1.0, 0.1, 1.0], [0.02, 0.5, 0.1, 0.9]]
     return Given(desk, Looks(pixels, pixels, (SIDE, SIDE)), lambda: told | {"band": band}, around=around)
 

@@ -237,6 +237,78 @@ def test_the_views_show_difference_and_outlines_of_the_pair_and_flicker_heeds_re
         server.kill()
 
 
+def test_who_has_judged_all_is_told_by_a_key_and_their_verdicts_stay(browser, tmp_path):
+    server = Server(tmp_path, 3).start()
+    try:
+        ann = Reviewer(browser, server, "ann")
+        keyboard, page = ann.page.keyboard, ann.page
+        keyboard.press("i")  # not yet
+        ann.judges(3)
+        ann.sees("p0002")
+        assert page.is_visible("#tell-button")
+        assert violations(page) == []
+        keyboard.press("i")
+        assert ann.sees("") == "p0000"
+        assert "0.0123" in page.inner_text("#facts")
+        assert page.is_disabled("[data-verdict=copy]")
+        assert page.is_disabled("#note")
+        said = len(ann.acknowledged)
+        keyboard.press("c")
+        keyboard.press("z")
+        keyboard.press("ArrowRight")
+        assert ann.sees("p0000") == "p0001"
+        assert violations(page) == []
+        ann.stored()
+        assert len(ann.acknowledged) == said
+        rows = [row for row in events(server) if row[3] != verdicts.TOLD]
+        assert {row[1][-1]: row[3] for row in rows} == {f"{k}": KEYS[key_for("ann", f"p000{k}")] for k in range(3)}
+        assert ann.trouble == []
+    finally:
+        server.kill()
+
+
+def test_each_list_around_a_pair_has_a_key_and_what_was_moved_is_said(browser, exploring):
+    ann = Reviewer(browser, exploring, "ann")
+    keyboard, page = ann.page.keyboard, ann.page
+    ann.sees()
+    for key, titles in (("6", ["Others"]), ("7", ["None"]), ("8", ["Controls"]), ("m", ["Others", "None", "Controls"])):
+        keyboard.press(key)
+        page.wait_for_selector("#more[open]")
+        assert page.locator("#more h3").all_inner_texts() == titles
+        assert violations(page) == []
+        keyboard.press("Escape")
+    keyboard.press("5")
+    assert "mirrored" not in page.inner_text("#legend")
+    for last in ("p0000", "p0001"):
+        keyboard.press("ArrowRight")
+        ann.sees(last)
+    assert page.inner_text("#legend").endswith("picture cut to 90% of its edges (top), mirrored")
+    keyboard.press("1")
+    assert page.inner_text("#legend") == ""
+
+
+def test_a_note_is_found_again_by_its_words(browser, server):
+    ann = Reviewer(browser, server, "ann")
+    keyboard = ann.page.keyboard
+    keyboard.press("w")
+    keyboard.type("the same scarf")
+    keyboard.press("Enter")
+    keyboard.press("n")
+    ann.sees("p0000")
+    ann.stored()
+    keyboard.press("f")
+    keyboard.type("scarf same")
+    keyboard.press("Enter")
+    assert ann.sees("p0001") == "p0000"
+    assert ann.page.input_value("#note") == "the same scarf"
+    keyboard.press("f")
+    keyboard.press("Control+a")
+    keyboard.type("hat")
+    keyboard.press("Enter")
+    ann.page.wait_for_function("() => document.getElementById('alert').textContent.includes('all these words')")
+    assert ann.trouble == []
+
+
 def test_hostile_texts_are_shown_as_texts(browser, exploring):
     ann = Reviewer(browser, exploring, "ann")
     ann.sees()

@@ -25,7 +25,7 @@ from byrote.review.pairs import Shown, dealt
 from byrote.review.serve import hosts, listening
 from byrote.review.tokens import FILE, tokens, whose
 
-from .served import HOSTILE, SIDE, Server, pairs, pixels
+from .served import HOSTILE, SECRET, SIDE, Server, pairs, pixels
 from .served import given as set_up
 
 HOST = "127.0.0.1:1"
@@ -73,8 +73,8 @@ def door(tmp_path):
     return Door(tmp_path)
 
 
-def good(pair="p0001", verdict="copy", note="", key="k1"):
-    return {"id": pair, "verdict": verdict, "note": note, "key": key}
+def good(pair="p0001", verdict="copy", note="", key="k1", **more):
+    return {"id": pair, "verdict": verdict, "note": note, "key": key} | more
 
 
 def test_without_a_token_every_address_is_answered_alike(server):
@@ -182,9 +182,10 @@ def test_an_allowance_grows_again():
 def test_the_blind_mode_tells_nothing_of_what_a_pair_is(door):
     """No side, no kind, no distance, no digest: a planted copy, a control and a candidate look alike."""
     _, told = door.ask("api/turns?from=0&count=20")
-    assert [set(turn) for turn in told["turns"]] == [{"ordinal", "id", "verdict", "note", "facts"}] * 20
+    keys = {"ordinal", "id", "verdict", "note", "level", "moved", "told", "facts"}
+    assert [set(turn) for turn in told["turns"]] == [keys] * 20
     assert all(turn["facts"] == {} for turn in told["turns"])
-    assert not re.search("picture|sample|planted|control", json.dumps(told))
+    assert not re.search("picture|sample|planted|control|0123", json.dumps(told))
     assert door.ask("api/pairs/p0001/more")[0] == 404
     assert door.ask("api/find?after=0&text=planted")[1] == {"turns": []}
     sizes = set()
@@ -248,6 +249,97 @@ def test_a_verdict_is_in_the_database_once_it_is_acknowledged_and_again_is_not_t
     assert verdicts.latest(door.about.desk.file) == {}
     assert door.judge(**good()) == (200, {"stored": True, "new": False})  # a sender that comes late undoes nothing
     assert verdicts.latest(door.about.desk.file) == {}
+
+
+def judge_all(door, name, verdict="copy", but=()):
+    for k in set(range(20)) - set(but):
+        body = json.dumps(good(f"p{k:04d}", verdict, key=f"all {k}")).encode()
+        assert door.ask("api/verdicts", "POST", body, name)[0] == 200
+
+
+def test_who_has_judged_all_is_told_what_they_were_and_can_change_nothing_of_it(door):
+    judge_all(door, "ann", but=[7])
+    assert door.ask("api/told", "POST") == (409, {"error": "1 pairs of yours are open"})
+    assert door.ask("api/find?after=-1&text=planted")[1] == {"turns": []}
+    door.judge(**good("p0007", "unsure", key="last"))
+    assert door.ask("api/turns?from=0&count=1")[1]["turns"][0]["facts"] == {}
+    assert door.ask("api/told", "POST") == (200, {"stored": True})
+    told = door.ask("api/turns?from=0&count=20")[1]["turns"]
+    assert all(turn["facts"] == SECRET and turn["told"] for turn in told)
+    assert door.ask("api/find?after=3&text=planted")[1]["turns"][0]["ordinal"] == 4
+    before = verdicts.latest(door.about.desk.file)
+    assert door.judge(**good("p0007", "copy", key="now I know"))[0] == 409
+    assert door.judge(**good("p0007", "unsure", key="last")) == (200, {"stored": True, "new": False})
+    table = verdicts.Said("ann", "picture 7", "sample 7", "copy", "", "by a table")
+    assert verdicts.add(door.about.desk.file, [table]) == 1
+    assert verdicts.latest(door.about.desk.file) == before
+    assert door.ask("api/turns?from=7&count=1")[1]["turns"][0]["verdict"] == "unsure"
+    assert door.ask("api/turns?from=0&count=1", name="bob")[1]["turns"][0]["facts"] == {}
+    again = Desk("measure", pairs(20), NAMES, door.about.desk.file)
+    assert again.turns("ann", 7, 1)[0].told
+    assert again.turns("ann", 7, 1)[0].verdict == "unsure"
+    assert verdicts.check(door.about.desk.file) == []
+
+
+def test_a_second_opinion_that_is_asked_for_later_is_blind_and_counts(tmp_path):
+    desk = Desk("measure", pairs(60), ["ann", "bob", "cas"], tmp_path / "v.sqlite", 0.0)
+    hers = [turn.pair for turn in desk.turns("ann", 0, 60)]
+    for k, pair in enumerate(hers):
+        desk.judge("ann", pair, "no", "", f"{k}")
+    desk.tell("ann")
+    one = desk.turns("bob", 0, 1)[0].pair
+    desk.judge("bob", one, "copy", "", "b")
+    desk.judge("cas", one, "alike", "", "c")
+    assert desk.disputed() == (1, 0)
+    assert [turn.pair for turn in desk.open_turns("ann", -1, 9)] == [one]
+    (asked,) = desk.turns("ann", len(hers), 1)
+    assert not asked.told
+    with pytest.raises(Conflict, match="1 pairs of yours are open"):
+        desk.tell("ann")
+    desk.judge("ann", one, "copy", "", "second")
+    assert verdicts.latest(desk.file)["ann", one.picture, one.sample] == "copy"
+    desk.tell("ann")
+    assert desk.turns("ann", len(hers), 1)[0].told
+    with pytest.raises(Conflict, match="its verdict stays"):
+        desk.judge("ann", one, "no", "", "third")
+
+
+def test_pairs_on_which_everybody_is_split_are_counted_for_whoever_conducts_the_review(door):
+    desk = door.about.desk
+    for name, verdict in (("ann", "copy"), ("bob", "no")):
+        door.ask("api/verdicts", "POST", json.dumps(good(verdict=verdict)).encode(), name)
+    assert desk.disputed() == (1, 1)
+    door.ask("api/verdicts", "POST", json.dumps(good(verdict="copy", key="k2")).encode(), "bob")
+    assert desk.disputed() == (0, 0)
+
+
+def test_how_a_picture_was_moved_is_said_in_words(door):
+    told = door.ask("api/turns?from=0&count=4")[1]["turns"]
+    assert [turn["moved"] for turn in told] == [
+        "",
+        "",
+        "cut to 90% of its edges (top), mirrored",
+        "moved 2 right and 1 up",
+    ]
+
+
+def test_notes_are_found_by_their_words_and_those_of_others_are_not(door):
+    door.judge(**good("p0004", "no", note="the same SCARF, red"))
+    assert door.ask("api/find?after=-1&text=red%20scarf")[1]["turns"][0]["id"] == "p0004"
+    assert door.ask("api/find?after=-1&text=scarf&verdict=copy")[1] == {"turns": []}
+    assert door.ask("api/find?after=-1&text=scarf", name="bob")[1] == {"turns": []}
+
+
+def test_each_refusal_is_told_in_one_line_that_holds_no_token(door, capsys):
+    token, large = door.tokens["ann"], b" " * (BODY + 1)
+    door.ask("api/verdicts", "POST", large)
+    door.ask("api/session", headers=[(b"origin", b"https://evil.example\x1b[2J\n")])
+    door.ask("api/session", headers=[(b"host", b"evil.example")])
+    door.tokens["ann"] = token[:-1]
+    door.ask("../../etc/passwd\n")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(")")[0] for line in lines] == [f"refused ({status}" for status in (413, 403, 421, 404)]
+    assert all(line.isprintable() and token[:-1] not in line for line in lines)
 
 
 def test_keys_of_one_reviewer_are_not_those_of_another(door):
@@ -314,7 +406,7 @@ def test_a_long_fact_is_cut_and_found_again(tmp_path):
     _, told = door.ask("api/pairs/p0001/more")
     assert told["groups"][0] == {"title": "Others", "items": [{"src": "around/p0001/0/0", "words": "one"}]}
     assert door.ask("around/p0001/0/0")[0] == 200
-    for none in ("around/p0001/0/1", "around/p0001/2/0", "around/p0001/0/-1", "around/p9999/0/0"):
+    for none in ("around/p0001/0/1", "around/p0001/3/0", "around/p0001/0/-1", "around/p9999/0/0"):
         assert door.ask(none)[0] == 404
 
 
@@ -376,6 +468,7 @@ VERDICT = {
         "verdict": {"enum": [*VERDICTS, None]},
         "note": {"type": "string", "maxLength": verdicts.LONGEST_NOTE},
         "key": {"type": "string", "minLength": 1, "maxLength": 80},
+        "level": {"enum": [None, *verdicts.LEVELS]},
     },
 }
 TURNS = {"type": "object", "required": ["turns"], "properties": {"turns": {"type": "array", "maxItems": 100}}}
@@ -403,10 +496,15 @@ API = {
         "/api/open": {"get": {"parameters": [number("after"), number("count")], "responses": answers(TURNS, 400)}},
         "/api/find": {
             "get": {
-                "parameters": [number("after"), {"name": "text", "in": "query", "schema": {"type": "string"}}],
+                "parameters": [
+                    number("after"),
+                    {"name": "text", "in": "query", "schema": {"type": "string"}},
+                    {"name": "verdict", "in": "query", "schema": {"enum": ["open", *VERDICTS]}},
+                ],
                 "responses": answers(TURNS, 400),
             }
         },
+        "/api/told": {"post": {"responses": answers({"type": "object", "required": ["stored"]}, 409)}},
         "/api/verdicts": {"post": {"requestBody": BODY_OF, "responses": answers(STORED, 400, 404, 409)}},
     },
 }

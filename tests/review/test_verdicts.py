@@ -127,6 +127,15 @@ def test_whatever_is_said_the_chain_holds_and_the_last_word_counts(tmp_path, sai
     assert not path.exists() or verdicts.check(path) == []
 
 
+def test_what_is_said_of_a_pair_after_one_was_told_of_it_does_not_count(path):
+    verdicts.add(path, [event(1), event(2), event(2, reviewer="bob")])
+    verdicts.add(path, [Said("ann", "", "", verdicts.TOLD, "", "told")])
+    verdicts.add(path, [event(1, "no"), event(2, None), event(3, "alike"), event(2, "no", "bob")])
+    verdicts.add(path, [event(3, "part")])
+    assert verdicts.latest(path) == {place(1): "copy", place(2): "copy", place(3): "part", place(2, "bob"): "no"}
+    assert verdicts.check(path) == []
+
+
 def test_each_event_carries_the_hash_of_the_one_before(path):
     verdicts.add(path, [event(1), event(2)])
     verdicts.add(path, [event(3)])

@@ -206,7 +206,10 @@ SCHEMA = {
     "claims": [dict],
     "funnel": [{"name": str, "pictures": (int, type(None)), "controls": (int, type(None))}],
 } | dict.fromkeys(
-    ("twin", "tau", "at_all", "apart", "round_trips", "discovery", "unseen", "canaries", "review", "screening"),
+    [
+        *("twin", "tau", "at_all", "apart", "round_trips", "discovery", "unseen", "canaries", "review", "screening"),
+        *("inside", "extraction"),
+    ],
     (dict, type(None)),
 )
 

@@ -236,9 +236,10 @@ def _tokenizer(captions: list[str]) -> CLIPTokenizer:
         ]
     )
     byte_pairs.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())  # it comes in another order each time
+    ends = [symbol + "</w>" for symbol in alphabet]  # named here, or the trainer numbers them as it likes
     trainer = trainers.BpeTrainer(
-        vocab_size=1200, special_tokens=special, initial_alphabet=alphabet, end_of_word_suffix="</w>"
+        vocab_size=1200, special_tokens=[*special, *ends], initial_alphabet=alphabet, end_of_word_suffix="</w>"
     )
     byte_pairs.train_from_iterator(captions, trainer)
     vocabulary = byte_pairs.get_vocab()

@@ -16,6 +16,7 @@ from byrote.errors import ModelError, did_you_mean
 KINDS = {
     "diffusers": "byrote.models.diffusers:Diffusers",
     "extrapolated": "byrote.models.extrapolated:Extrapolated",
+    "surrogate": "byrote.models.surrogate:Surrogate",
     "torchscript": "byrote.models.torchscript:TorchScript",
     "onnx": "byrote.models.onnx:Onnx",
     "stylegan": "byrote.models.stylegan:StyleGan",

@@ -20,7 +20,7 @@ from byrote.review import VERDICTS
 from byrote.review.desk import OPEN, Conflict, Desk, Turn
 from byrote.review.guard import Guard
 from byrote.review.looks import SIDES, Looks
-from byrote.review.pairs import Shown
+from byrote.review.pairs import Shown, moved
 from byrote.review.tokens import PROGRESS
 from byrote.review.verdicts import LEVELS, LONGEST_NOTE
 
@@ -73,6 +73,7 @@ def _judging(given: Given) -> Starlette:
         Route("/api/pairs/{id}/more", page.more),
         Route("/around/{id}/{group:int}/{place:int}", page.beside),
         Route("/api/verdicts", page.judge, methods=["POST"]),
+        Route("/api/told", page.tell, methods=["POST"]),
         Route("/images/{id}/{which}", page.image),
     ]
     return Starlette(routes=routes, exception_handlers=HANDLERS)
@@ -134,6 +135,14 @@ class _Page:
         except Conflict as error:
             raise Wrong(409, str(error)) from error
         return JSONResponse({"stored": True, "new": new})
+
+    async def tell(self, request: Request) -> Response:
+        """Let a reviewer know what was hidden of the pairs that they judged."""
+        try:
+            await run_in_threadpool(self._desk.tell, request.scope["reviewer"])
+        except Conflict as error:
+            raise Wrong(409, str(error)) from error
+        return JSONResponse({"stored": True})
 
     async def more(self, request: Request) -> Response:
         """Tell of what surrounds a pair: titles, and images with their words."""
@@ -221,9 +230,9 @@ def _whole(text: str, name: str) -> int:
 
 
 def _told(turn: Turn) -> Json:
-    facts = {name: cut(value) for name, value in turn.pair.facts.items()}
-    said = {"verdict": turn.verdict, "note": turn.note, "level": turn.level}
-    return {"ordinal": turn.ordinal, "id": turn.pair.id, "facts": facts} | said
+    facts = {name: cut(value) for name, value in turn.pair.facts.items()} if turn.told else {}
+    said = {"verdict": turn.verdict, "note": turn.note, "level": turn.level, "told": turn.told}
+    return {"ordinal": turn.ordinal, "id": turn.pair.id, "moved": moved(turn.pair.move), "facts": facts} | said
 
 
 def cut(value: Any) -> Any:

@@ -11,25 +11,26 @@ from threading import Lock, RLock
 
 from byrote.review import verdicts
 from byrote.review.pairs import Mode, Shown, dealt
-from byrote.review.verdicts import Said
+from byrote.review.verdicts import TOLD, Said
 
 OPEN = "open"
 """Stands for no verdict where pairs are looked for by theirs."""
 
 
 class Conflict(ValueError):
-    """One key for two different verdicts: a sender that is in error, whose second one would be lost."""
+    """What cannot be stored as it stands: another verdict with a key that was used, or on a pair that was told of."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A pair in a reviewer's queue: its ordinal there, and what they said of it last."""
+    """A pair in a reviewer's queue: its ordinal there, what they said of it last, whether they know its facts."""
 
     ordinal: int
     pair: Shown
     verdict: str | None
     note: str
     level: int | None = None
+    told: bool = False
 
 
 class Desk:
@@ -48,6 +49,7 @@ class Desk:
         self._queues = dealt(pairs, names, overlap)
         self._theirs = {name: set(queue) for name, queue in self._queues.items()}
         self._last: dict[str, dict[int, tuple[str, str, int | None]]] = {name: {} for name in names}
+        self._told: dict[str, set[int]] = {name: set() for name in names}
         self._keys: dict[str, Said] = {}
         self._number = 0
         self._held: sqlite3.Connection | None = None
@@ -66,18 +68,35 @@ class Desk:
     def judge(self, name: str, pair: Shown, verdict: str | None, note: str, key: str, level: int | None = None) -> bool:
         """Store a verdict, or take the last one back (None), and tell whether it was new; durable once it returns.
 
-        The same key with the same content again changes nothing. Raises Conflict where its content differs,
-        StoreError where the database refuses.
+        The same key with the same content again changes nothing. Raises Conflict where its content differs or the
+        reviewer was told of the pair, StoreError where the database refuses.
         """
         said = Said(name, pair.picture, pair.sample, verdict, note, f"page {name} {key}", level)
         with self._writing:
             self.refresh()
             if self._keys.get(said.key, said) != said:
                 raise Conflict("this key was used for another verdict")
-            new = verdicts.add(self.file, [said]) > 0
-            self._held = self._held or verdicts.held(self.file)
-            self._keys[said.key] = said
+            if said.key not in self._keys and self._places[pair.picture, pair.sample] in self._told[name]:
+                raise Conflict("you were told of this pair, so its verdict stays")
+            return self._added(said)
+
+    def tell(self, name: str) -> None:
+        """Let a reviewer know the facts of what they judged; what they said of it stays from then on.
+
+        Raises Conflict while they have anything to judge, or where there is nothing to tell that was hidden.
+        """
+        with self._writing:
             self.refresh()
+            count, judged = self.counts(name)
+            if self.mode == "explore" or judged < count:
+                raise Conflict(f"{count - judged:,} pairs of yours are open")
+            self._added(Said(name, "", "", TOLD, f"after {judged:,} verdicts", f"told {name} {judged}"))
+
+    def _added(self, said: Said) -> bool:
+        new = verdicts.add(self.file, [said]) > 0
+        self._held = self._held or verdicts.held(self.file)
+        self._keys[said.key] = said
+        self.refresh()
         return new
 
     def turns(self, name: str, start: int, count: int) -> list[Turn]:
@@ -100,21 +119,34 @@ class Desk:
             return found
 
     def found(self, name: str, text: str, after: int, verdict: str = "") -> Turn | None:
-        """Return the next turn whose facts hold a text, in any case: after an ordinal, then from the start; or None.
+        """Return the next turn of which a text is known, in any case: after an ordinal, then from the start; or None.
 
-        Every word of it has to be there, in whatever fact. With a `verdict` it is one of which the reviewer said that
-        last; `OPEN` is for those of which they said nothing.
+        Every word of it has to be there, in the reviewer's note or in whatever fact they may know. With a `verdict` it
+        is one of which the reviewer said that last; `OPEN` is for those of which they said nothing.
         """
         wanted = text.casefold().split()
         with self._lock:
             queue = self._queues[name]
             for step in range(1, len(queue) + 1):
                 ordinal = (after + step) % len(queue)
-                facts = " ".join(map(str, self.pairs[queue[ordinal]].facts.values())).casefold()
                 said = self._last[name].get(queue[ordinal], (OPEN,))[0]
-                if all(word in facts for word in wanted) and verdict in ("", said):
+                if verdict in ("", said) and self._knows(name, queue[ordinal], wanted):
                     return self._turn(name, ordinal)
         return None
+
+    def _knows(self, name: str, place: int, wanted: Sequence[str]) -> bool:
+        """Tell whether all words are in what a reviewer knows of a pair."""
+        facts = self.pairs[place].facts.values() if self._is_told(name, place) else ()
+        note = self._last[name].get(place, ("", ""))[1]
+        known = " ".join([note, *map(str, facts)]).casefold()
+        return all(word in known for word in wanted)
+
+    def disputed(self) -> tuple[int, int]:
+        """Return how many pairs two disagree on, and of how many of these everybody here has judged them all."""
+        with self._lock:
+            split = [place for place in range(len(self.pairs)) if self._is_split(place)]
+            stuck = [place for place in split if all(place in self._last[name] for name in self._queues)]
+            return len(split), len(stuck)
 
     def counts(self, name: str) -> tuple[int, int]:
         """Return how many pairs a reviewer has, and how many of them they have judged."""
@@ -128,12 +160,17 @@ class Desk:
     def _turn(self, name: str, ordinal: int) -> Turn:
         place = self._queues[name][ordinal]
         verdict, note, level = self._last[name].get(place, (None, "", None))
-        return Turn(ordinal, self.pairs[place], verdict, note, level)
+        return Turn(ordinal, self.pairs[place], verdict, note, level, self._is_told(name, place))
+
+    def _is_told(self, name: str, place: int) -> bool:
+        return self.mode == "explore" or place in self._told[name]
 
     def _take(self, said: Said) -> None:
         self._keys[said.key] = said
+        if said.verdict == TOLD:
+            self._told.setdefault(said.reviewer, set()).update(self._last.get(said.reviewer, ()))
         place = self._places.get((said.picture, said.sample))
-        if place is None:
+        if place is None or place in self._told.get(said.reviewer, ()):
             return
         mine = self._last.setdefault(said.reviewer, {})
         if said.verdict is None:
@@ -145,11 +182,15 @@ class Desk:
 
     def _ask_another(self, place: int) -> None:
         """Queue a pair of two opinions for everybody who has it not yet."""
-        opinions = [said[place][0] for said in self._last.values() if place in said]
-        copies, unsure = opinions.count("copy"), opinions.count("unsure")
-        if 2 * max(copies, len(opinions) - copies - unsure) > len(opinions) or len(opinions) < 2:
+        if not self._is_split(place):
             return
         for name, queue in self._queues.items():
             if place not in self._theirs[name]:
                 queue.append(place)
                 self._theirs[name].add(place)
+
+    def _is_split(self, place: int) -> bool:
+        """Tell whether two or more judged a pair and no majority says that it is a copy, or that it is none."""
+        opinions = [said[place][0] for said in self._last.values() if place in said]
+        copies, unsure = opinions.count("copy"), opinions.count("unsure")
+        return len(opinions) > 1 and 2 * max(copies, len(opinions) - copies - unsure) <= len(opinions)

@@ -59,9 +59,11 @@ class Looks:
         if left is None:
             return None
         height, width = left.shape[:2]
-        moved = right if pair.move == align.IDENTITY else align.move(images.fit(right, width, height), pair.move)
-        sample, picture, aligned = (images.encode_jpeg(self._fitted(image), QUALITY) for image in (left, right, moved))
-        return sample, picture, aligned
+        sample, picture = (images.encode_jpeg(self._fitted(image), QUALITY) for image in (left, right))
+        if pair.move == align.IDENTITY:
+            return sample, picture, picture
+        moved = align.move(images.fit(right, width, height), pair.move)
+        return sample, picture, images.encode_jpeg(self._fitted(moved), QUALITY)
 
     def _fitted(self, image: RGB) -> RGB:
         height, width = self._size or image.shape[:2]

@@ -15,6 +15,8 @@ from byrote.review import VERDICTS
 from byrote.review.draw import STRATA, Key, Pair
 
 LEVEL = 0.95
+WIDTH = 0.1
+"""Width of the interval of precision at which the question is settled; ours."""
 By = Mapping[str, Mapping[str, str]]
 
 
@@ -112,7 +114,28 @@ def outlook(key: Key, latest: Mapping[tuple[str, str, str], str]) -> list[str]:
         told.append(
             "all drawn pairs there are decided: more verdicts on them leave it so; only a larger draw would not"
         )
+    more = still_wanted(now)
+    wide = f"{WIDTH:.0%} wide"
+    told.append(
+        f"{more:,} more decided pairs there would make that {wide} at most, if like the others"
+        if more
+        else f"that is {wide} at most: settled"
+    )
     return told
+
+
+def still_wanted(now: review.Stratum) -> int:
+    """Return how many more decided pairs bring the interval of a stratum's share to `WIDTH`, if like the others."""
+
+    def wide(known: int) -> bool:
+        low, high = review.finite_interval(review.Stratum(now.size, known, round(known * now.yes / now.known)), LEVEL)
+        return (high - low) / now.size > WIDTH
+
+    least, most = now.known, now.size
+    while least < most:
+        middle = (least + most) // 2
+        least, most = (middle + 1, most) if wide(middle) else (least, middle)
+    return least - now.known
 
 
 def decisions(key: Key, by: By) -> dict[str, bool]:

@@ -1,12 +1,12 @@
 """The pairs that a page shows: which they are, who judges which, in what order."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from byrote.kernels.align import IDENTITY, Alignment
-from byrote.review.draw import Key
+from byrote.review.draw import Key, Pair
 
 Mode = Literal["measure", "explore"]
 
@@ -15,8 +15,8 @@ Mode = Literal["measure", "explore"]
 class Shown:
     """A pair of a page. `id` says nothing of what the pair is; `sample` is empty where the picture stands for both.
 
-    `facts` is what a reader of the mode "explore" is told of it: digests never, texts of others as they are. `move` is
-    how the picture was moved onto the sample.
+    `facts` is what a reader of the mode "explore" is told of it, and a reviewer who has judged all of theirs: digests
+    never, texts of others as they are. `move` is how the picture was moved onto the sample.
     """
 
     id: str
@@ -26,12 +26,24 @@ class Shown:
     move: Alignment = IDENTITY
 
 
-def of_key(key: Key, moves: Mapping[tuple[str, str], Alignment]) -> list[Shown]:
-    """Return the drawn pairs in the order of the draw, without what would tell one kind from another."""
-    return [
-        Shown(pair.id, pair.picture, pair.sample, move=moves.get((pair.picture, pair.sample), IDENTITY))
-        for pair in key.pairs
-    ]
+def of_key(key: Key, about: Callable[[Pair], tuple[Mapping[str, Any], Alignment]] | None = None) -> list[Shown]:
+    """Return the drawn pairs in the order of the draw; `about` gives their facts and how the picture was moved."""
+    told = about or (lambda _: ({}, IDENTITY))
+    return [Shown(pair.id, pair.picture, pair.sample, *told(pair)) for pair in key.pairs]
+
+
+def moved(move: Alignment) -> str:
+    """Say how a picture was moved onto its sample; nothing where it was not."""
+    across, down = (("left", "", "right"), ("top", "", "bottom"))
+    words = []
+    if move.crop < 1:
+        place = " ".join(filter(None, (down[move.dy + 1], across[move.dx + 1]))) or "centre"
+        words.append(f"cut to {move.crop:.0%} of its edges ({place})")
+    elif move.dx or move.dy:
+        by = [(abs(move.dx), across[1 + (move.dx > 0) - (move.dx < 0)])]
+        by += [(abs(move.dy), ("up", "", "down")[1 + (move.dy > 0) - (move.dy < 0)])]
+        words.append("moved " + " and ".join(f"{n} {way}" for n, way in by if n))
+    return ", ".join([*words, *(["mirrored"] if move.flip else [])])
 
 
 def name_of(picture: str, sample: str) -> str:

@@ -7,7 +7,8 @@ import json
 import os
 import sqlite3
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
@@ -26,6 +27,8 @@ PATIENCE = 30.0
 """Seconds to wait for other writers."""
 LONGEST_NAME, LONGEST_NOTE = 100, 2000
 """In characters; the rest of a longer note is not kept."""
+TOLD = "told"
+"""Stands in the place of a verdict, on no pair: from then on what the reviewer had judged stays as it was."""
 LEVELS = range(6)
 """How much of the picture is repeated, 0 to 5: six levels, as of D-Rep (Wang et al., NeurIPS 2024)."""
 _COLUMNS = "number, at, reviewer, picture, sample, verdict, note, key, level, previous, hash"
@@ -104,12 +107,15 @@ def held(path: Path) -> sqlite3.Connection:
 
 
 def latest(path: Path) -> dict[Place, str]:
-    """Return the last verdict of each reviewer on each (picture, sample): (reviewer, picture, sample) to verdict."""
+    """Return the last blind verdict of each reviewer on each (picture, sample): (reviewer, picture, sample) to verdict.
+
+    What somebody says of a pair that they had judged when they were told of it does not count.
+    """
     if not path.exists():
         return {}
     with _open(path) as store:
-        found = _last(store)
-    return {place: verdict for place, (verdict, _) in found.items() if verdict is not None}
+        rows = store.execute("SELECT reviewer, picture, sample, verdict FROM events ORDER BY number")
+        return _blind(rows)
 
 
 def since(path: Path, number: int) -> tuple[int, list[Said]]:
@@ -250,9 +256,19 @@ def _last_of(store: sqlite3.Connection, place: Place) -> tuple[str | None, str, 
     return found or (None, "", None)
 
 
-def _last(store: sqlite3.Connection) -> dict[Place, tuple[str | None, str]]:
-    rows = store.execute("SELECT reviewer, picture, sample, verdict, note FROM events ORDER BY number")
-    return {(reviewer, picture, sample): (verdict, note) for reviewer, picture, sample, verdict, note in rows}
+def _blind(rows: Iterable[tuple[str, str, str, str | None]]) -> dict[Place, str]:
+    last: dict[str, dict[tuple[str, str], str]] = defaultdict(dict)
+    settled: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for reviewer, picture, sample, verdict in rows:
+        if verdict == TOLD:
+            settled[reviewer] |= last[reviewer].keys()
+        elif (picture, sample) in settled[reviewer]:
+            continue
+        elif verdict is None:
+            last[reviewer].pop((picture, sample), None)
+        else:
+            last[reviewer][picture, sample] = verdict
+    return {(name, *pair): verdict for name, mine in last.items() for pair, verdict in mine.items()}
 
 
 def _head(store: sqlite3.Connection) -> str:

@@ -9,9 +9,10 @@ from typing import Any
 
 from byrote import images
 from byrote.audit import Audit
-from byrote.domain import RGB, Clique, Match, Sample
+from byrote.domain import RGB, Clique, Match, Sample, Side
 from byrote.errors import StoreError
-from byrote.kernels.align import Alignment
+from byrote.kernels.align import IDENTITY, Alignment
+from byrote.review.draw import Pair
 from byrote.review.pairs import Shown, name_of
 from byrote.stages.certify import statistic
 from byrote.store import Recipe, Store
@@ -56,23 +57,43 @@ class Explored:
     @cached_property
     def pairs(self) -> list[Shown]:
         """Return the best match of every group, both sides, with its facts."""
-        rows = sorted(self.audit.best().values(), key=lambda row: (statistic(row), row.group))
-        controls = [statistic(row) for row in rows if row.side == "control"]
-        certified = {row.group for row in self.audit.certified.findings if row.certified}
+        rows = sorted(self._best.values(), key=lambda row: (statistic(row), row.group))
         self.by_id = {name_of(row.digest, row.sample): row for row in rows}
-        return [
-            Shown(id, row.digest, row.sample, self._facts(row, row.group in certified, controls), moved(row))
-            for id, row in self.by_id.items()
-        ]
+        return [Shown(id, row.digest, row.sample, self._facts(row), moved(row)) for id, row in self.by_id.items()]
 
-    def _facts(self, row: Match, certified: bool, controls: Sequence[float]) -> dict[str, Any]:
+    def drawn(self, pair: Pair) -> tuple[dict[str, Any], Alignment]:
+        """Return what a drawn pair was, to be told once it is judged, and how its picture was moved."""
+        if not pair.sample:
+            return {"picture": "planted: the picture itself, spoilt a little"}, IDENTITY
+        row = self._drawn.get((pair.picture, pair.sample))
+        if row is None:  # a changed plan has matched anew
+            return {"picture": _kind(pair.side), "T": f"{pair.statistic:.4f} when it was drawn"}, IDENTITY
+        return self._facts(row), moved(row)
+
+    @cached_property
+    def _best(self) -> dict[str, Match]:
+        return self.audit.best()
+
+    @cached_property
+    def _drawn(self) -> dict[tuple[str, str], Match]:
+        return {(row.digest, row.sample): row for row in self._best.values()}
+
+    @cached_property
+    def _certified(self) -> set[str]:
+        return {row.group for row in self.audit.certified.findings if row.certified}
+
+    @cached_property
+    def _controls(self) -> list[float]:
+        return sorted(statistic(row) for row in self._best.values() if row.side == "control")
+
+    def _facts(self, row: Match) -> dict[str, Any]:
         t, tau = statistic(row), self.audit.plan.certify.closest
         picture, prompt = self.audit.corpus.by_digest[row.digest], self._prompts[row.prompt]
-        kind = "control, never trained on" if row.side == "control" else "picture of the training set"
+        within = "near enough to count (within" if t <= tau else "too far to count (beyond"
         return {
-            "picture": f"{kind}; {'certified' if certified else 'not certified'}",
-            "T": f"{t:.4f}, {'within' if t <= tau else 'beyond'} tau ({tau:g})",
-            "controls": _among(t, controls),
+            "picture": f"{_kind(row.side)}; {'certified' if row.group in self._certified else 'not certified'}",
+            "T": f"{t:.4f}: {within} tau, {tau:g})",
+            "controls": _among(t, self._controls),
             "distances": _distances(row),
             "caption": picture.caption or "none",
             "prompt": "no text" if prompt is None else prompt,
@@ -87,7 +108,7 @@ class Explored:
         others = [each for each in near if each.digest != row.digest and each.side == "picture"][:AROUND]
         controls = [each for each in near if each.digest != row.digest and each.side == "control"][:AROUND]
         return [
-            ("Other samples of the prompt", self._samples_beside(row)),
+            ("Other samples of the prompt, its clique first", self._samples_beside(row)),
             ("Next-nearest pictures to this sample", [_worded(each) for each in others]),
             ("Nearest controls to this sample", [_worded(each) for each in controls]),
         ]
@@ -136,19 +157,29 @@ def _gathered(rows: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:
     return found
 
 
+def _kind(side: Side) -> str:
+    return "control, never trained on" if side == "control" else "picture of the training set"
+
+
 def _among(t: float, controls: Sequence[float]) -> str:
     """Say where a T lies among those of the controls, which are sorted."""
     as_near = bisect_right(controls, t)
     if not controls:
-        return "none came near anything"
-    return f"{as_near:,} of the {len(controls):,} with a match are as near or nearer"
+        return "no control has a match to compare with"
+    if not as_near:
+        return f"nearer than every one of the {len(controls):,} controls with a match"
+    return f"{as_near:,} of the {len(controls):,} controls with a match are as near or nearer"
 
 
 def _distances(row: Match) -> str:
-    told = [f"tiled {row.tiled:.4f}", f"RMS {row.rms:.4f}"]
-    told += [] if row.round_trip is None else [f"to its round trip {row.round_trip:.4f}"]
-    told += [] if row.ratio is None else [f"ratio {row.ratio:.3g}"]
-    return ", ".join(told)
+    """Say the distances in levels of 255, which a person can imagine, and in the units of T."""
+    told = [f"{255 * row.rms:.1f} of 255 levels apart on the whole (RMS {row.rms:.4f})"]
+    told += [f"{255 * row.tiled:.1f} in the worst tile ({row.tiled:.4f})"]
+    if row.round_trip is not None:
+        told.append(f"{255 * row.round_trip:.1f} to what the model's autoencoder makes of it ({row.round_trip:.4f})")
+    told += [] if row.masked is None else [f"{255 * row.masked:.1f} over what stays fixed ({row.masked:.4f})"]
+    told += [] if row.ratio is None else [f"ratio {row.ratio:.3g} to its nearest other groups"]
+    return "; ".join(told)
 
 
 def _worded(row: Match) -> tuple[str, str, str]:

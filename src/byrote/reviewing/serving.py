@@ -20,7 +20,8 @@ from byrote.review.pairs import of_key
 from byrote.review.serve import hosts, listening
 from byrote.review.tokens import PROGRESS, tokens
 from byrote.reviewing import EXPLORED, words
-from byrote.reviewing.albums import Explored, Samples, moved
+from byrote.reviewing.albums import Explored, Samples
+from byrote.stages.report.words import count
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def open_page(
 
 def _measured(audit: Audit, names: Sequence[str], overlap: float, reveal: bool) -> Given:
     key = draw.read(audit.root / REVIEW)
-    pairs = of_key(key, {(row.digest, row.sample): moved(row) for row in audit.best().values()})
+    pairs = of_key(key, Explored(audit).drawn)
     desk = Desk("measure", pairs, names, audit.root / verdicts.FILE, overlap)
     found = Samples(audit.store, audit.recipes.samples)
     looks = Looks(audit.corpus.pixels, found.pixels, size_of((pair.sample for pair in pairs), found.pixels))
@@ -79,7 +80,14 @@ def _progress(key: Key, desk: Desk, names: Sequence[str]) -> dict[str, Any]:
     rows = [[name, *(f"{n:,}" for n in desk.counts(name))] for name in names]
     return {
         "words": words(told).splitlines() if latest else ["no verdicts yet"],
-        "outlook": outlook(key, latest),
+        "outlook": [*outlook(key, latest), *_disputed(*desk.disputed())],
         "reviewers": rows,
         "band": [list(row) for row in told.band],
     }
+
+
+def _disputed(split: int, stuck: int) -> list[str]:
+    """Say on how many pairs two disagree, and where nobody is left to be asked."""
+    told = [f"{count(split, 'pair')} without a majority among two or more; others are asked for another opinion"]
+    told += [f"{count(stuck, 'pair')} of these everybody has judged: one more --reviewer NAME would decide"]
+    return told[: (split > 0) + (stuck > 0)]

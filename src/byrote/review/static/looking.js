@@ -47,7 +47,10 @@ export class Viewer {
     this.view = view;
     this.stage.dataset.view = view;
     this.draw();
-    return NAMES[view][1];
+  }
+
+  get legend() {
+    return NAMES[this.view][1];
   }
 
   slide(share) {

@@ -5,11 +5,14 @@ import { Outbox } from "./sending.js";
 
 const VERDICTS = { c: "copy", p: "part", a: "alike", n: "no", u: "unsure" };
 const LOOKS = { 1: "beside", 2: "overlay", 3: "flicker", 4: "difference", 5: "outlines" };
+const AROUND = { 6: 0, 7: 1, 8: 2 }; // which of the lists around a pair
 const AHEAD = 4; // pairs whose images are fetched before they are wanted
 const ASKED = 24; // open turns asked for at once
+const FEW = 12; // open turns known at which more are asked for
 const KEPT = 24; // pairs whose bitmaps stay
 const PAN = 0.1;
 const PRIVATE = new Set(["caption", "prompt", "file"]);
+const STAYS = "You were told of this pair, so its verdict stays.";
 
 const $ = (id) => document.getElementById(id);
 const viewer = new Viewer($("stage"));
@@ -63,7 +66,7 @@ async function start() {
   $("mode").textContent = session.mode === "explore" ? "explores; nothing here enters a rate" : "";
   $("note").maxLength = session.longest_note;
   document.body.classList.toggle("exploring", session.mode === "explore");
-  $("around").hidden = $("finding").hidden = session.mode !== "explore";
+  $("around").hidden = session.mode !== "explore";
   reveal(session.reveal || sessionStorage.getItem("revealed") === "yes");
   upcoming = session.turns;
   await nextOpen(-1);
@@ -114,7 +117,7 @@ async function show(found, mine) {
   turn = { ...found, ...said.get(found.id) };
   upcoming = upcoming.filter((each) => each.id !== turn.id);
   describe();
-  const both = await images(turn.id);
+  const both = await images(turn);
   if (mine !== moves) return;
   viewer.show(both);
   ready = both !== null;
@@ -129,15 +132,22 @@ async function show(found, mine) {
   prepare(mine).catch(() => {}); // what fails is told when its turn comes
 }
 
+// Fetch what comes next, one pair at a time, and none once another pair is wanted: that one must not wait for them.
 async function prepare(mine) {
-  if (upcoming.length < AHEAD) await refill((upcoming.at(-1) ?? turn).ordinal, mine);
-  for (const each of upcoming.slice(0, AHEAD)) await images(each.id);
+  const more = upcoming.length < FEW ? refill((upcoming.at(-1) ?? turn).ordinal, mine) : null;
+  if (!upcoming.length) await more;
+  for (const each of upcoming.slice(0, AHEAD)) {
+    if (mine !== moves) break;
+    await images(each);
+  }
+  await more;
 }
 
 function finish() {
   turn = null;
   viewer.show(null);
   $("done").hidden = false;
+  $("telling").hidden = session.mode === "explore";
   $("stage").dataset.shown = "";
   describe();
   announce("Every pair of yours is judged.");
@@ -145,11 +155,12 @@ function finish() {
 
 // --- images ---
 
-function images(id) {
+function images({ id, moved }) {
   const known = bitmaps.get(id);
   if (known) return known;
-  const made = Promise.all([bitmap(id, "sample"), bitmap(id, "picture"), bitmap(id, "aligned")]).then(
-    ([sample, picture, aligned]) => (sample && picture && aligned ? { sample, picture, aligned } : null),
+  const wanted = ["sample", "picture", ...(moved ? ["aligned"] : [])];
+  const made = Promise.all(wanted.map((which) => bitmap(id, which))).then(
+    ([sample, picture, aligned = picture]) => (sample && picture && aligned ? { sample, picture, aligned } : null),
     (error) => { bitmaps.delete(id); throw error; },
   );
   bitmaps.set(id, made);
@@ -172,6 +183,7 @@ async function bitmap(id, which) {
 
 function judge(verdict) {
   if (!turn || !ready) return;
+  if (told()) return void announce(STAYS);
   tell("", "refused");
   before.push({ ordinal: turn.ordinal, id: turn.id, verdict: turn.verdict, note: turn.note, level: turn.level });
   judged += turn.verdict ? 0 : 1;
@@ -183,6 +195,22 @@ function judge(verdict) {
 function say(id, verdict, note, level) {
   said.set(id, { verdict, note, level });
   outbox.add({ id, verdict, note, level });
+}
+
+// Whether the verdict on the pair on the stage can no longer be changed, because its facts are known.
+function told() {
+  return session.mode === "measure" && turn.told;
+}
+
+// Ask for what was hidden: what is judged stays as it is from then on.
+async function tellMe() {
+  if (turn || session.mode === "explore") return;
+  await outbox.flush();
+  const answer = await fetch("api/told", { method: "POST" });
+  if (!answer.ok) return void tell(`Not yet: ${(await answer.json()).error}.`);
+  said.clear();
+  before.length = 0;
+  await goTo(0);
 }
 
 function level() {
@@ -201,7 +229,7 @@ async function undo() {
 
 function noted() {
   $("note").blur();
-  if (turn?.verdict && $("note").value !== turn.note) {
+  if (turn?.verdict && !told() && $("note").value !== turn.note) {
     turn.note = $("note").value;
     say(turn.id, turn.verdict, turn.note, level());
     announce("Note kept.");
@@ -209,7 +237,7 @@ function noted() {
 }
 
 function levelled() {
-  if (turn?.verdict && level() !== turn.level) {
+  if (turn?.verdict && !told() && level() !== turn.level) {
     turn.level = level();
     say(turn.id, turn.verdict, $("note").value, turn.level);
     announce("Level kept.");
@@ -234,7 +262,10 @@ function describe() {
   $("level").value = turn?.level ?? "";
   for (const button of document.querySelectorAll("[data-verdict]")) {
     button.setAttribute("aria-pressed", String(button.dataset.verdict === turn?.verdict));
+    button.disabled = Boolean(turn && told());
   }
+  $("note").disabled = $("level").disabled = Boolean(turn && told());
+  legend();
   facts();
 }
 
@@ -275,8 +306,15 @@ function reveal(shown) {
   facts();
 }
 
+// What the colours of a view mean, and how the picture was moved in those that lay it over the sample.
+function legend() {
+  const moved = viewer.view !== "beside" && turn?.moved ? `picture ${turn.moved}` : "";
+  $("legend").textContent = [viewer.legend, moved].filter(Boolean).join("; ");
+}
+
 function look(view) {
-  $("legend").textContent = viewer.look(view);
+  viewer.look(view);
+  legend();
   $("slider").hidden = view !== "overlay";
   for (const button of document.querySelectorAll("[data-look]")) {
     button.setAttribute("aria-pressed", String(button.dataset.look === view));
@@ -293,14 +331,15 @@ async function find() {
   if (!text.trim()) return;
   const { turns } = await asked(`api/find?after=${turn?.ordinal ?? -1}&text=${encodeURIComponent(text)}`);
   announce(turns.length ? `Found pair ${turns[0].ordinal + 1}.` : "Nothing found.");
-  tell(turns.length ? "" : "No pair of which all these words are told.");
+  tell(turns.length ? "" : `No pair has all these words in ${session.mode === "explore" ? "what is told of it, or " : ""}your note.`);
   if (turns.length) await goTo(turns[0].ordinal);
 }
 
-async function around() {
+// Show what is around a pair: one of the lists, or all of them.
+async function around(which) {
   if (!turn || session.mode !== "explore") return;
-  const told = await asked(`api/pairs/${turn.id}/more`);
-  const groups = told.groups.map(({ title, items }) => {
+  const { groups: lists } = await asked(`api/pairs/${turn.id}/more`);
+  const groups = (lists[which] ? [lists[which]] : lists).map(({ title, items }) => {
     const section = document.createElement("section");
     const heading = document.createElement("h3");
     heading.textContent = title;
@@ -335,8 +374,10 @@ const KEYS = {
   w: () => $("note").focus(),
   l: () => $("level").focus(),
   g: () => next($("which").value),
-  m: around,
-  f: () => session.mode === "explore" && $("find").focus(),
+  ...Object.fromEntries(Object.entries(AROUND).map(([key, which]) => [key, () => around(which)])),
+  m: () => around(),
+  i: tellMe,
+  f: () => $("find").focus(),
   "[": () => slide(-10),
   "]": () => slide(10),
   "+": () => viewer.zoomed(1.5),
@@ -399,7 +440,8 @@ on("previous", KEYS.ArrowLeft);
 on("next", KEYS.ArrowRight);
 on("skip", KEYS.s);
 on("undo", undo);
-on("around", around);
+on("around", KEYS.m);
+on("tell-button", tellMe);
 on("go", KEYS.g);
 on("reveal-button", KEYS.r);
 on("help-button", KEYS["?"]);

@@ -24,6 +24,7 @@ from byrote.stages.report.data import Evidence, Shown, plain
 from byrote.stages.report.extraction import WAY_NAMES, Searched
 from byrote.stages.report.figures import by_name, curves, discovery
 from byrote.stages.report.inside import MEASURE_NAMES
+from byrote.stages.report.methods import methods
 from byrote.stages.report.sentences import sentences
 
 SHOWN = 200
@@ -78,6 +79,7 @@ def as_html(evidence: Evidence, *, reveal: bool) -> str:
         curves=curves(evidence),
         plan=_toml(evidence.plan),
         sentences=sentences(evidence),
+        methods=methods(evidence),
         answers=annex(evidence),
         no_claim=NO_CLAIM,
         not_tested=NOT_TESTED,
