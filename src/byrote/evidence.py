@@ -16,6 +16,7 @@ from byrote import canaries, images
 from byrote.audit import Audit
 from byrote.domain import RGB, SIDES, Family, Finding, Group, Match, Picture, Rate, Side
 from byrote.extraction import extracted
+from byrote.kernels import align
 from byrote.kernels.rates import chao1, discoverable, discovered, good_turing
 from byrote.kernels.review import Stratum, horvitz_thompson
 from byrote.kernels.stats import clopper_pearson
@@ -110,12 +111,14 @@ class _Show:
         near = sorted(self._matches[row.group], key=statistic)
         closest = self._audit.plan.certify.closest
         within = [m for m in near if statistic(m) <= closest or m.sample == row.sample]
+        moves = [align.Alignment(m.flip, m.crop, m.dx, m.dy) for m in near if m.sample == row.sample]
         return report.Shown(
             finding=row,
             where=tuple(picture.where for picture in rows),
             caption=captions[0] if captions else None,
             prompt=None if row.prompt is None else self._prompts[row.prompt],
             samples=tuple(dict.fromkeys((m.seed, m.sample) for m in within)),
+            move=next(iter(moves), align.IDENTITY),
         )
 
     def sample(self, digest: str) -> RGB | None:

@@ -64,6 +64,21 @@ def test_a_revealed_gallery_shows_the_pairs_with_difference_and_outlines_and_hos
     assert not re.search(r'(?:src|href)="(?!data:)', text)
 
 
+def test_a_mirrored_copy_is_laid_over_its_picture_as_it_was_for_its_distance(tmp_path):
+    studio = Studio(tmp_path)
+    faces = portraits("train", 3)
+    mirrored = images.encode_png(np.ascontiguousarray(images.decode(faces[0].data)[:, ::-1]))
+    studio.shoot(faces, portraits("held-out", 4)).teach({faces[0].caption: mirrored}, repeats=1.0, noise=0.0)
+    studio.write_plan(cliques={"least": 1}, generate={"seeds": 1}).index()
+    studio.run()
+    assert main(["gallery", str(studio.audit), "--reveal", "--n", "1"]) == 0
+    sample, picture, difference, _ = shots(studio.audit / "report" / "gallery.html")[:4]
+    assert np.abs(sample.astype(int) - images.fit(picture, 32, 32)).max() > 60
+    assert difference.max() < 60
+    assert main(["report", str(studio.audit), "--reveal"]) == 0
+    assert "picture mirrored" in (studio.audit / "report" / "revealed.html").read_text(encoding="utf-8")
+
+
 def test_a_corpus_has_its_most_copied_groups_and_its_nearest_pictures(audited, capsys):
     assert main(["gallery", str(audited.corpus), "--reveal"]) == 0
     page = audited.corpus / "page" / "gallery.html"

@@ -41,12 +41,18 @@ def served(audit, *options):
 def ask(address, path="", body=None):
     place = urlsplit(address)
     connection = http.client.HTTPConnection(place.hostname, place.port, timeout=30)
-    connection.request("POST" if body else "GET", place.path + path, json.dumps(body) if body else None)
+    method, data = ("GET", None) if body is None else ("POST", json.dumps(body))
+    connection.request(method, place.path + path, data)
     answer = connection.getresponse()
     data = answer.read()
     connection.close()
     assert answer.status == 200, data
     return json.loads(data) if data[:1] == b"{" else data
+
+
+def judge_all(address, verdict):
+    for turn in ask(address, "api/turns?from=0&count=100")["turns"]:
+        ask(address, "api/verdicts", {"id": turn["id"], "verdict": verdict, "note": "", "key": turn["id"]})
 
 
 def test_what_is_judged_on_the_page_is_measured_and_what_is_explored_is_not(audited, capsys):
@@ -71,8 +77,9 @@ def test_what_is_judged_on_the_page_is_measured_and_what_is_explored_is_not(audi
         assert told["progress"] is None
         address = told["reviewers"]["ann"]
         first, *_ = ask(address, "api/turns?from=0&count=1")["turns"]
-        assert "within tau (0.15)" in first["facts"]["T"]
-        assert first["facts"]["controls"].startswith("0 of the ")
+        assert "near enough to count (within tau, 0.15)" in first["facts"]["T"]
+        assert first["facts"]["controls"].startswith("nearer than every one of the ")
+        assert "of 255 levels apart on the whole (RMS 0.0" in first["facts"]["distances"]
         groups = ask(address, f"api/pairs/{first['id']}/more")["groups"]
         assert groups[0]["items"]
         assert images.decode(ask(address, groups[0]["items"][0]["src"])).shape == (32, 32, 3)
@@ -80,6 +87,44 @@ def test_what_is_judged_on_the_page_is_measured_and_what_is_explored_is_not(audi
     assert list(verdicts.latest(audited.audit / "review" / "explored.sqlite").values()) == ["copy"]
     main(["review", "measure", str(audited.audit), "--json"])
     assert json.loads(capsys.readouterr().out) == measured
+
+
+def test_who_has_judged_all_is_told_what_each_pair_was_as_the_key_has_it(audited):
+    kinds = {"candidate": "picture of the training set", "control": "control, never trained on", "planted": "planted"}
+    with served(audited.audit, "--reviewer", "cas") as told:
+        address = told["reviewers"]["cas"]
+        assert all(turn["facts"] == {} for turn in ask(address, "api/turns?from=0&count=100")["turns"])
+        judge_all(address, "unsure")
+        assert ask(address, "api/told", {}) == {"stored": True}
+        turns = {turn["id"]: turn for turn in ask(address, "api/turns?from=0&count=100")["turns"]}
+    pairs = draw.read(audited.audit / "review").pairs
+    assert turns.keys() == {pair.id for pair in pairs}
+    for pair in pairs:
+        facts = turns[pair.id]["facts"]
+        assert facts["picture"].startswith(kinds[pair.kind])
+        assert ("T" in facts) is (pair.kind != "planted")
+        assert pair.statistic is None or facts["T"].startswith(f"{pair.statistic:.4f}")
+
+
+def test_verdicts_outlive_a_changed_plan_because_they_hang_on_what_is_shown(audited, capsys):
+    """Other distances are measured anew; the drawn pairs and what was said of them stay what they are."""
+    with served(audited.audit, "--reviewer", "dan") as told:
+        judge_all(told["reviewers"]["dan"], "part")
+    before, plan = verdicts.latest(audited.audit / verdicts.FILE), audited.audit / "audit.toml"
+    main(["review", "measure", str(audited.audit), "--json"])
+    measured, text = json.loads(capsys.readouterr().out.splitlines()[-1]), plan.read_text()
+    try:
+        plan.write_text(f"{text}[match]\nshift = 0\nflip = false\ncrop = 1.0\n")
+        audited.run()
+        with served(audited.audit, "--reviewer", "dan") as told:
+            turns = ask(told["reviewers"]["dan"], "api/turns?from=0&count=100")["turns"]
+            assert {turn["verdict"] for turn in turns} == {"part"}
+            assert len(ask(told["reviewers"]["dan"], f"images/{turns[0]['id']}/aligned")) > 100
+        assert verdicts.latest(audited.audit / verdicts.FILE) == before
+        report = json.loads((audited.audit / "report" / "report.json").read_text())
+        assert report["review"] == measured
+    finally:
+        plan.write_text(text)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A run is watched while it works, by its folders alone: parts grow, pairs come, and nothing of the run is touched."""
 
+import os
 import subprocess
 import sys
 import time
@@ -10,9 +11,10 @@ import pytest
 from browsers import chromium
 from playwright.sync_api import sync_playwright
 
+from byrote.audit import Audit
 from byrote.cli import main
 from byrote.plan import load
-from byrote.reviewing.watching import Live, _by_table
+from byrote.reviewing.watching import TABLES, Live, _by_table
 
 from .studio import Studio, portraits
 
@@ -81,6 +83,23 @@ def test_a_changed_plan_and_a_twin_are_kept_apart():
         "prompts": {"p"},
         "samples": {"own"},
     }
+
+
+def test_a_report_of_before_the_last_table_does_not_end_the_run(seen):
+    _, live = seen
+    page = live.root / "report" / "report.html"
+    written = page.stat().st_mtime
+    assert live.told()["finished"]
+    os.utime(page, (written - 3600, written - 3600))
+    assert not live.told()["finished"]
+    os.utime(page, (written, written))
+    assert live.told()["finished"]
+
+
+def test_every_table_that_a_run_can_fill_has_a_row(studio, tmp_path):
+    plan = (studio.audit / "audit.toml").read_text().replace("../", f"{studio.root}/")
+    (tmp_path / "audit.toml").write_text(f"{plan}[screen]\nsearch = 4\n[probe]\nfindings = 1\n")
+    assert {made.table for made in Audit(tmp_path).recipes.every()} == TABLES.keys() - {"pictures"}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

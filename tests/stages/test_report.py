@@ -16,11 +16,12 @@ from byrote import images
 from byrote.demo.portraits import draw, meet
 from byrote.domain import RGB, Finding, Rate
 from byrote.errors import StoreError
-from byrote.kernels import overlays, stats
+from byrote.kernels import align, overlays, stats
+from byrote.kernels.align import IDENTITY, Alignment
 from byrote.stages import report
 from byrote.stages.certify import Test as Power
 from byrote.stages.report import Evidence, Shown, figures, page
-from byrote.stages.report.words import clean, percent
+from byrote.stages.report.words import clean, moved, percent
 
 TAU, FDR = 0.15, 0.05
 SHA = re.compile(r"sha256:[0-9a-f]{64}")
@@ -402,6 +403,38 @@ def test_a_page_that_is_revealed_shows_the_very_pixels_and_the_captions():
     assert digests == {s.finding.digest for s in shown} | {s.finding.sample for s in shown} | laid
     assert all(s.caption in words(page) for s in shown)
     assert "hidden" not in words(page)
+
+
+def test_what_is_laid_over_each_other_is_moved_as_it_was_for_its_distance_and_the_page_says_how():
+    e = evidence(1, 0)
+    (shown,), picture = e.findings, e.picture_image(e.findings[0].finding.digest)
+    e = replace(e, sample_image=lambda _: np.ascontiguousarray(picture[:, ::-1]), nearest_controls=[])
+    for move, is_moved in ((Alignment(True, 1.0, 0, 0), True), (IDENTITY, False)):
+        text = report.as_html(replace(e, findings=[replace(shown, move=move)]), reveal=True)
+        difference = images.decode(b64decode(re.findall('src="data:image/\\w+;base64,([^"]+)"', text)[2]))
+        assert bool(difference.max() <= 16) is is_moved
+        assert ("black where equal; picture mirrored" in text) is is_moved
+
+
+@pytest.mark.parametrize(
+    ("move", "says"),
+    [
+        (IDENTITY, ""),
+        (Alignment(True, 1.0, 0, 0), "mirrored"),
+        (Alignment(False, 1.0, -3, 0), "moved 3 left"),
+        (Alignment(True, 1.0, 1, 2), "moved 1 right and 2 down, mirrored"),
+        (Alignment(False, 0.9, 0, 0), "cut to 90% of its edges (centre)"),
+        (Alignment(True, 0.85, 1, -1), "cut to 85% of its edges (top right), mirrored"),
+    ],
+)
+def test_a_move_is_said_as_the_kernel_makes_it(move, says):
+    assert moved(move) == says
+    picture = np.zeros((40, 40, 3), np.uint8)
+    picture[:, 30:] = 255  # white on the right
+    white = np.flatnonzero(align.move(picture, move)[20, :, 0] > 128)
+    expected = {"": 30, "mirrored": 0, "moved 3 left": 27, "moved 1 right and 2 down, mirrored": 0}
+    assert white[0] == expected.get(says, white[0])
+    assert len(white) == {"moved 3 left": 13, "moved 1 right and 2 down, mirrored": 9}.get(says, len(white))
 
 
 def test_large_images_are_scaled_down_and_blur_is_the_mean_of_the_blocks():

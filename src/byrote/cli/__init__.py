@@ -10,10 +10,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from byrote.cli import after, audits, before, canaries, corpora, demo, doctor, extract, review, screen, seals
+from byrote.cli import after, audits, before, canaries, corpora, demo, doctor, extract, review, screen, seals, surrogate
 from byrote.errors import ByroteError
 
-FAMILIES = (demo, audits, doctor, corpora, before, extract, screen, canaries, review, after, seals)
+FAMILIES = (demo, audits, doctor, corpora, before, extract, screen, surrogate, canaries, review, after, seals)
 
 
 class _Parser(argparse.ArgumentParser):

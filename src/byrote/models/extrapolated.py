@@ -162,8 +162,8 @@ class _Pair:
             if a != b:
                 raise ModelError(f"model {self._uri!r}: the two differ in their {what}: name the base that was tuned")
         picture = _slope(*tuned.size)
-        a, b = tuned.encode([picture]), base.encode([picture])
-        if not np.linalg.norm(a - b) <= APART * np.linalg.norm(a):
+        ours, theirs = tuned.encode([picture]), base.encode([picture])
+        if not np.linalg.norm(ours - theirs) <= APART * np.linalg.norm(ours):
             raise ModelError(f"model {self._uri!r}: the two have other latents: name the base that was tuned")
         return tuned, base
 

@@ -1,8 +1,8 @@
 """A model that takes no prompt, steered towards clusters of its own samples: `surrogate:FILE?model=MODEL&scale=1`.
 
 Chen et al. 2024, "Extracting Training Data from Unconditional Diffusion Models" (SIDE), arXiv:2410.02467: what a model
-remembers is likelier under a condition, and where it takes none a classifier of its own samples can be one. FILE is what
-`byrote surrogate MODEL --out FILE` wrote. The seed of a sample chooses its cluster, each as likely as another, and
+remembers is likelier under a condition, and where it takes none a classifier of its own samples can be one. FILE is
+what `byrote surrogate MODEL --out FILE` wrote. The seed of a sample chooses its cluster, each as likely as another, and
 
     eps = eps - scale sigma grad log p(cluster | state)
 

@@ -18,11 +18,10 @@ from byrote import descriptors
 from byrote.descriptors import Descriptor
 from byrote.domain import RGB
 from byrote.errors import ModelError
-from byrote.kernels import predictions
 from byrote.kernels.clusters import clusters, cohesion, directions
 from byrote.models import Options, devices, inner
 from byrote.models.classifier import Card, Classifier, angle, write
-from byrote.models.denoiser import Denoiser, Floats, Level
+from byrote.models.denoiser import Denoiser, Floats, Level, Prediction
 from byrote.models.memory import short
 
 LEVELS = 100
@@ -96,9 +95,12 @@ def _sampled(uri: str, denoiser: Denoiser, how: Teaching) -> tuple[Floats, list[
     levels, made = denoiser.levels(), []
     for k in range(0, len(seeds), how.batch):
         some = seeds[k : k + how.batch]
-        nothing = [None] * len(some)
+
+        def without(x: Floats, level: Level, count: int = len(some)) -> Prediction:
+            return denoiser.predict(x, level, [None] * count)
+
         with short(uri, len(some)):
-            made.append(inner.drawn(denoiser, levels, some, lambda x, at, n=nothing: denoiser.predict(x, at, n)))
+            made.append(inner.drawn(denoiser, levels, some, without))
     states = np.concatenate(made)
     return states, denoiser.decode(states)
 
@@ -158,10 +160,10 @@ def _noisy(
     device: str,
 ) -> Iterator[torch.Tensor]:
     """Draw samples with noise of any level: states, their angles and their clusters."""
-    rows, at = dice.integers(len(states), size=count), [levels[k] for k in dice.integers(len(levels), size=count)]
+    rows, at = dice.integers(len(states), size=count), dice.integers(len(levels), size=count)
     noise = dice.standard_normal((count, *states.shape[1:]), np.float32)
-    x = np.stack(
-        [predictions.mixed(states[r], e, to.alpha, to.sigma) for r, e, to in zip(rows, noise, at, strict=True)]
-    )
-    angles = np.array([angle(level) for level in at], np.float32)
+    known = np.array([(level.alpha, level.sigma) for level in levels], np.float32)
+    alphas, sigmas = (each[at, None, None, None] for each in known.T)
+    angles = np.array([angle(levels[k]) for k in at], np.float32)
+    x = alphas * states[rows] + sigmas * noise
     return (torch.from_numpy(array).to(device) for array in (x, angles, labels[rows]))

@@ -20,9 +20,10 @@ from byrote.review import VERDICTS
 from byrote.review.desk import OPEN, Conflict, Desk, Turn
 from byrote.review.guard import Guard
 from byrote.review.looks import SIDES, Looks
-from byrote.review.pairs import Shown, moved
+from byrote.review.pairs import Shown
 from byrote.review.tokens import PROGRESS
 from byrote.review.verdicts import LEVELS, LONGEST_NOTE
+from byrote.stages.report.words import moved
 
 Json = dict[str, Any]
 Progress = Callable[[], Json]

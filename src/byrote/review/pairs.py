@@ -32,20 +32,6 @@ def of_key(key: Key, about: Callable[[Pair], tuple[Mapping[str, Any], Alignment]
     return [Shown(pair.id, pair.picture, pair.sample, *told(pair)) for pair in key.pairs]
 
 
-def moved(move: Alignment) -> str:
-    """Say how a picture was moved onto its sample; nothing where it was not."""
-    across, down = (("left", "", "right"), ("top", "", "bottom"))
-    words = []
-    if move.crop < 1:
-        place = " ".join(filter(None, (down[move.dy + 1], across[move.dx + 1]))) or "centre"
-        words.append(f"cut to {move.crop:.0%} of its edges ({place})")
-    elif move.dx or move.dy:
-        by = [(abs(move.dx), across[1 + (move.dx > 0) - (move.dx < 0)])]
-        by += [(abs(move.dy), ("up", "", "down")[1 + (move.dy > 0) - (move.dy < 0)])]
-        words.append("moved " + " and ".join(f"{n} {way}" for n, way in by if n))
-    return ", ".join([*words, *(["mirrored"] if move.flip else [])])
-
-
 def name_of(picture: str, sample: str) -> str:
     """Name a pair by what it shows, the same in every run."""
     return "m" + hashlib.sha256(f"{picture} {sample}".encode()).hexdigest()[:16]

@@ -8,6 +8,7 @@ from bisect import insort
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -47,8 +48,11 @@ TABLES = {
     "matches": "matches measured",
     "covariates": "controls compared",
     "certified": "certified",
+    "probed": "pictures probed",
 }
 """The tables in the order in which they are filled, and what a row of the page calls them."""
+LAST = (TABLES["certified"], TABLES["probed"])
+"""What the report comes after."""
 BY_PART = ("samples", "cliques", "candidates", "matches")
 """Those with as many parts as the prompts are cut into."""
 OF_TWIN = " of the twin"
@@ -77,10 +81,8 @@ class Live:
             self._read_on(tables)
             names = [name + twin for name in TABLES for twin in ("", OF_TWIN)]
             rows = [self._row(name, *tables[name], tables) for name in names if name in tables]
-            page = self.root / "report" / "report.html"
-            done = bool(rows) and rows[-1]["name"] == TABLES["certified"] and rows[-1]["done"] > 0 and page.exists()
             pairs = [{"id": id, "t": f"{t:.4f}", "side": row.side, "seed": str(row.seed)} for t, id, row in self._near]
-        return {"rows": rows, "pairs": pairs, "tau": f"{self.plan.certify.closest:g}", "finished": done}
+        return {"rows": rows, "pairs": pairs, "tau": f"{self.plan.certify.closest:g}", "finished": self._finished(rows)}
 
     def both(self, id: str) -> Both | None:
         """Return sample and picture of a pair as JPEG, or None where there is none or either is gone."""
@@ -119,6 +121,13 @@ class Live:
             "seconds": round(sum(line.get("seconds", 0) for line in done.values()), 1),
             "at": lines[-1]["at"],
         }
+
+    def _finished(self, rows: Sequence[Mapping[str, Any]]) -> bool:
+        """Tell whether the report was written after the last table, and not for an earlier plan."""
+        page = self.root / "report" / "report.html"
+        if not rows or rows[-1]["name"] not in LAST or not rows[-1]["done"] or not page.exists():
+            return False
+        return page.stat().st_mtime >= datetime.fromisoformat(rows[-1]["at"]).timestamp()
 
     def _parts(self, tables: Mapping[str, tuple[Store, list[Line]]]) -> int | None:
         """Return into how many parts the prompts are cut, once they are drawn."""

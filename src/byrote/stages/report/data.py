@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from byrote.domain import RGB, Family, Finding, Rate, Side
+from byrote.kernels.align import IDENTITY, Alignment
 from byrote.kernels.matching import Separation
 from byrote.kernels.rates import samples_to_first
 from byrote.stages.certify import FAMILIES, LEVEL, AtAll, Balance, Test
@@ -58,7 +59,7 @@ class CorpusFacts:
 class Shown:
     """A finding with what a reader needs to judge it. `samples` are (seed, digest), nearest first.
 
-    A redacted one has no seeds: they are digests of what was asked.
+    A redacted one has no seeds: they are digests of what was asked. `move` is how the picture came onto the sample.
     """
 
     finding: Finding
@@ -66,6 +67,7 @@ class Shown:
     caption: str | None
     prompt: str | None
     samples: tuple[tuple[int | None, str], ...]
+    move: Alignment = IDENTITY
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from byrote import images
 from byrote.domain import RGB, Family, Finding
-from byrote.kernels import overlays, stats
+from byrote.kernels import align, overlays, stats
 from byrote.kernels.rates import samples_to_first
 from byrote.rungs import Rung
 from byrote.stages.certify import FAMILIES, LEVEL
@@ -225,6 +225,7 @@ class Card:
     picture: Frame | None
     sample: Frame | None
     overlays: tuple[Frame, Frame] | None
+    moved: str
     caption: str
     prompt: str
     where: str
@@ -247,7 +248,8 @@ def _card(e: Evidence, shown: Shown, place: int, reveal: bool) -> Card:
         badge=badge,
         picture=_frame(picture, reveal),
         sample=_frame(sample, reveal),
-        overlays=_overlays(sample, picture) if reveal else None,
+        overlays=_overlays(sample, picture, shown.move) if reveal else None,
+        moved=words.moved(shown.move),
         caption=_private(shown.caption, "no caption", reveal),
         prompt=_private(shown.prompt, "no text", reveal),
         where=_private(_places(shown.where), "unknown", reveal),
@@ -343,15 +345,21 @@ def _frame(image: RGB | None, reveal: bool) -> Frame | None:
     return Frame(_uri(image if reveal else blurred(image)), width, height, crisp=reveal and longest <= SMALL)
 
 
-def _overlays(sample: RGB | None, picture: RGB | None) -> tuple[Frame, Frame] | None:
-    """Return difference and outlines of a pair, the picture cut to the sample's aspect; nothing where one is gone."""
+def _overlays(sample: RGB | None, picture: RGB | None, move: align.Alignment) -> tuple[Frame, Frame] | None:
+    """Return difference and outlines of a pair, the picture moved onto the sample; nothing where one is gone."""
     if sample is None or picture is None:
         return None
-    height, width = sample.shape[:2]
-    scale = min(1.0, OVERLAID / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    pair = images.fit(sample, *size), images.fit(picture, *size)
+    pair = laid(sample, picture, move, OVERLAID)
     return _packed(overlays.difference(*pair)), _packed(overlays.outlines(*pair))
+
+
+def laid(sample: RGB, picture: RGB, move: align.Alignment, edge: int) -> tuple[RGB, RGB]:
+    """Return both at one size, `edge` at most: the picture cut to the sample's aspect and moved as it was for T."""
+    height, width = sample.shape[:2]
+    scale = min(1.0, edge / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    moved = align.move(images.fit(picture, width, height), move)
+    return images.fit(sample, *size), images.fit(moved, *size)
 
 
 def _packed(image: RGB) -> Frame:

@@ -3,6 +3,8 @@
 import math
 import unicodedata
 
+from byrote.kernels.align import Alignment
+
 TEXT = 280
 LINE = 2000
 
@@ -79,3 +81,17 @@ def or_none(n: int) -> str:
 
 def are(n: int) -> str:
     return "is" if n == 1 else "are"
+
+
+def moved(move: Alignment) -> str:
+    """Say how a picture was moved onto its sample; nothing where it was not."""
+    across, down = (("left", "", "right"), ("top", "", "bottom"))
+    words = []
+    if move.crop < 1:
+        place = " ".join(filter(None, (down[move.dy + 1], across[move.dx + 1]))) or "centre"
+        words.append(f"cut to {move.crop:.0%} of its edges ({place})")
+    elif move.dx or move.dy:
+        by = [(abs(move.dx), across[1 + (move.dx > 0) - (move.dx < 0)])]
+        by += [(abs(move.dy), ("up", "", "down")[1 + (move.dy > 0) - (move.dy < 0)])]
+        words.append("moved " + " and ".join(f"{n} {way}" for n, way in by if n))
+    return ", ".join([*words, *(["mirrored"] if move.flip else [])])
