@@ -24,10 +24,10 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from byrote import images
-from byrote.demo.train import TOKENS, _encode, _floats, _optimise, _tokenizer, _tokens
+from byrote.demo.train import _encode, _floats, _optimise, _tokenizer, _tokens, autoencoder_loss, text_encoder
 
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 DRAWN, SIDE = 109, 32
@@ -171,12 +171,7 @@ def _autoencoder(work: Path, pictures: np.ndarray) -> AutoencoderKL:
     def loss(step: int) -> Tensor:
         dice = torch.Generator().manual_seed(step)
         x = _floats(pictures[torch.randint(len(pictures), (VAE_BATCH,), generator=dice).numpy()])
-        posterior = vae.encode(x).latent_dist
-        noise = torch.randn(posterior.mean.shape, generator=dice)
-        error = vae.decode(posterior.mean + posterior.std * noise).sample - x
-        kl = (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean() / 2
-        total: Tensor = error.abs().mean() + error.square().mean() + 1e-4 * kl
-        return total
+        return autoencoder_loss(vae, x, dice)
 
     _optimise(work / "autoencoder.pt", [vae], loss, VAE_STEPS, RATE, _say)
     return vae
@@ -185,12 +180,7 @@ def _autoencoder(work: Path, pictures: np.ndarray) -> AutoencoderKL:
 def _denoiser(
     work: Path, latents: Tensor, rows: Tensor, tokens: Tensor, vocabulary: int
 ) -> tuple[CLIPTextModel, UNet2DConditionModel]:
-    text = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=vocabulary, hidden_size=64, intermediate_size=256, projection_dim=64, num_hidden_layers=2,
-            num_attention_heads=4, max_position_embeddings=TOKENS, bos_token_id=0, eos_token_id=1, pad_token_id=1,
-        )
-    )  # fmt: skip
+    text = text_encoder(vocabulary)
     unet = UNet2DConditionModel(
         sample_size=latents.shape[-1],
         in_channels=CHANNELS,

@@ -270,5 +270,5 @@ def test_export_says_what_is_missing(audited, judged, tmp_path, capsys):
     assert "name the FILE to write" in capsys.readouterr().err
     assert main(["review", "export", str(audited.audit), str(tmp_path / "x.xlsx")]) == 2
     assert "a table is written as .csv or .parquet" in capsys.readouterr().err
-    assert main(["review", "export", str(audited.audit), str(tmp_path / "x.csv"), "--explore"]) == 2
+    assert main(["review", "export", str(audited.audit), str(tmp_path / "x.csv"), "--explore"]) == 3
     assert "no verdicts yet" in capsys.readouterr().err

@@ -79,6 +79,36 @@ def scheduler() -> DDIMScheduler:
     )
 
 
+def text_encoder(vocabulary: int) -> CLIPTextModel:
+    """Make a small text encoder, untrained."""
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=vocabulary,
+            hidden_size=64,
+            intermediate_size=256,
+            projection_dim=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=TOKENS,
+            bos_token_id=0,
+            eos_token_id=1,
+            pad_token_id=1,
+        )
+    )
+
+
+def autoencoder_loss(vae: AutoencoderKL, x: Tensor, dice: torch.Generator, *, bf16: bool = False) -> Tensor:
+    """Return how far pictures in [-1, 1] are from their way through the autoencoder, and their codes from noise."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        posterior = vae.encode(x).latent_dist
+        noise = torch.randn(posterior.mean.shape, generator=dice)
+        decoded = vae.decode(posterior.mean + posterior.std * noise).sample
+    error = decoded.float() - x
+    kl = (posterior.mean.float() ** 2 + posterior.var.float() - 1 - posterior.logvar.float()).mean() / 2
+    total: Tensor = error.abs().mean() + error.square().mean() + 1e-4 * kl
+    return total
+
+
 def _autoencoder(out: Path, budget: Budget, say: Say) -> AutoencoderKL:
     vae = AutoencoderKL(
         down_block_types=["DownEncoderBlock2D"] * 4,
@@ -97,15 +127,7 @@ def _autoencoder(out: Path, budget: Budget, say: Say) -> AutoencoderKL:
     def loss(step: int) -> Tensor:
         random = torch.Generator().manual_seed(step)
         batch = pictures[torch.randint(len(pictures), (budget.autoencoder_batch,), generator=random).numpy()]
-        x = _floats(batch)
-        with torch.autocast("cpu", torch.bfloat16, enabled=budget.bf16):
-            posterior = vae.encode(x).latent_dist
-            noise = torch.randn(posterior.mean.shape, generator=random)
-            decoded = vae.decode(posterior.mean + posterior.std * noise).sample
-        error = decoded.float() - x
-        kl = (posterior.mean.float() ** 2 + posterior.var.float() - 1 - posterior.logvar.float()).mean() / 2
-        total: Tensor = error.abs().mean() + error.square().mean() + 1e-4 * kl
-        return total
+        return autoencoder_loss(vae, _floats(batch), random, bf16=budget.bf16)
 
     _optimise(out / "autoencoder.pt", [vae], loss, budget.autoencoder_steps, 2e-3, say)
     return vae
@@ -114,20 +136,7 @@ def _autoencoder(out: Path, budget: Budget, say: Say) -> AutoencoderKL:
 def _denoiser(
     out: Path, budget: Budget, latents: Tensor, rows: Tensor, tokens: Tensor, vocabulary: int, say: Say
 ) -> tuple[CLIPTextModel, UNet2DConditionModel]:
-    text = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=vocabulary,
-            hidden_size=64,
-            intermediate_size=256,
-            projection_dim=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=TOKENS,
-            bos_token_id=0,
-            eos_token_id=1,
-            pad_token_id=1,
-        )
-    )
+    text = text_encoder(vocabulary)
     unet = UNet2DConditionModel(
         sample_size=latents.shape[-1],
         in_channels=LATENT_CHANNELS,

@@ -1,11 +1,12 @@
 """Models under audit: one protocol, a file for each kind, opened by URI (`diffusers:PATH_OR_HUB_ID`, `parrot:FILE`)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from byrote.domain import RGB
 from byrote.errors import ModelError, did_you_mean
 
+Made = TypeVar("Made")
 KINDS = {
     "diffusers": "byrote.models.diffusers:Diffusers",
     "extrapolated": "byrote.models.extrapolated:Extrapolated",
@@ -157,6 +159,14 @@ def adapter(kind: str) -> Any:
 def kinds() -> dict[str, str]:
     """Return the known kinds of models, those of other packages included (entry-point group `byrote.models`)."""
     return KINDS | {point.name: point.value for point in entry_points(group="byrote.models")}
+
+
+def restepped(model: Made, steps: int) -> Made:
+    """Return a copy of a model that draws in another number of steps; nothing that was loaded is loaded again."""
+    other: Any = copy(model)
+    other._options = replace(other._options, steps=steps)
+    other.__dict__.pop("evaluations_per_sample", None)  # counted of the other number
+    return cast(Made, other)
 
 
 def held(model: Model) -> Mapping[str | None, Sequence[int]] | None:

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 
 from byrote.domain import RGB
 from byrote.errors import ModelError, did_you_mean
-from byrote.models import How, Options, Request, additions, encodable, holding, refuse, settings, single_file
+from byrote.models import How, Options, Request, additions, encodable, holding, refuse, restepped, settings, single_file
 from byrote.models.denoiser import Denoiser
 from byrote.models.digests import together
 from byrote.models.drawing import Batch, Drawn, floats, own_noise
@@ -144,9 +143,8 @@ class Diffusers:
 
     def stepped(self, steps: int) -> "Diffusers":
         """Return the same pipeline, its weights held once, that draws in another number of steps."""
-        other = copy(self)
-        other._options, other._lender = replace(self._options, steps=steps), self
-        other.__dict__.pop("evaluations_per_sample", None)
+        other = restepped(self, steps)
+        other._lender = self
         return other
 
     def white_box(self) -> Denoiser | None:

@@ -15,7 +15,6 @@ TUNED and BASE are paths or names of the hub (`diffusers:` is meant), or whole U
 """
 
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from math import ceil
@@ -28,7 +27,7 @@ from byrote.domain import RGB
 from byrote.errors import ModelError
 from byrote.kernels import predictions
 from byrote.kernels.screening import LEAST_ALPHA
-from byrote.models import How, Model, Options, Request, encodable, inner, settings
+from byrote.models import How, Model, Options, Request, encodable, inner, restepped, settings
 from byrote.models.denoiser import Denoiser, Floats, Level, Prediction, guided
 from byrote.models.digests import together
 from byrote.models.memory import short
@@ -125,10 +124,7 @@ class Extrapolated:
 
     def stepped(self, steps: int) -> "Extrapolated":
         """Return the same two, their weights held once, drawn in another number of steps."""
-        other = copy(self)
-        other._options = replace(self._options, steps=steps)
-        other.__dict__.pop("evaluations_per_sample", None)
-        return other
+        return restepped(self, steps)
 
 
 def extrapolated(

@@ -10,8 +10,6 @@ MODEL is a path (`diffusers:` is meant), or a whole URI, in which & is written %
 """
 
 from collections.abc import Sequence
-from copy import copy
-from dataclasses import replace
 from functools import cached_property
 from math import ceil
 from pathlib import Path
@@ -23,7 +21,7 @@ from byrote.domain import RGB
 from byrote.errors import ModelError
 from byrote.kernels import predictions
 from byrote.kernels.screening import LEAST_ALPHA
-from byrote.models import How, Model, Options, Request, inner, settings
+from byrote.models import How, Model, Options, Request, inner, restepped, settings
 from byrote.models.denoiser import Denoiser, Floats, Level, Prediction
 from byrote.models.digests import of_files, together
 from byrote.models.memory import short
@@ -115,10 +113,7 @@ class Surrogate:
 
     def stepped(self, steps: int) -> "Surrogate":
         """Return the same model, its weights held once, drawn in another number of steps."""
-        other = copy(self)
-        other._options = replace(self._options, steps=steps)
-        other.__dict__.pop("evaluations_per_sample", None)
-        return other
+        return restepped(self, steps)
 
 
 def cluster_of(seed: int, clusters: int) -> int:

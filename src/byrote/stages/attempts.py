@@ -100,12 +100,12 @@ class Bench:
 def recipe(bench: Bench, tries: Sequence[Try]) -> Recipe:
     """Return the recipe of some tries; models are in it by the digest of their weights."""
     plan = bench.plan
-    m, g, told, listed = plan.match, asdict(plan.generate), asdict(plan.extract), generate.hash_list(plan)
-    how = {name: getattr(plan.model, name) for name in ("dtype", "device", "threads", "slicing", "compile")}
-    how |= {name: g[name] for name in ("steps", "guidance", "sampler", "width", "height", "negative", "batch")}
-    how |= {"extract": {name: knob for name, knob in told.items() if name not in ("ways", "controls")}}
+    m, told = plan.match, asdict(plan.extract)
+    how = generate.drawing(plan) | {
+        "extract": {name: knob for name, knob in told.items() if name not in ("ways", "controls")}
+    }
     near: dict[str, object] = {"shift": m.shift, "flip": m.flip, "crop": m.crop, "tau": plan.certify.closest}
-    near |= {"tiles": plan.cliques.tiles, "seed": plan.prompts.seed, "hashes": listed.digest if listed else None}
+    near |= {"tiles": plan.cliques.tiles, "seed": plan.prompts.seed}
     models = [_model(look).digest for look in bench.looks]
     return Recipe.of(TABLE, how | near | {"models": models, "tries": digest_of(map(astuple, tries))})
 
@@ -210,12 +210,8 @@ def _seed(each: Try, text: str | None, index: int, plan: Plan) -> int:
 
 def _draw(plan: Plan, requests: Sequence[Request]) -> list[RGB]:
     """Ask a model; noise stands where a list of hashes hits."""
-    model = generate.model_of(plan)
-    made = generate.ask(model, requests, plan.generate.batch)
-    listed = generate.hash_list(plan)
-    screened = generate.screen(listed, made, [request.seed for request in requests]) if listed else []
-    if isinstance(model, KeepsAnswers):
-        model.forget([requests[k] for k in screened])
+    made = generate.ask(generate.model_of(plan), requests, plan.generate.batch)
+    generate.hold_back(plan, requests, made)
     generate.check_tiles(made[0], plan.cliques.tiles)
     return made
 

@@ -55,16 +55,19 @@ def recipe(prompts: Recipe, plan: Plan, model: Model, screened: Recipe | None = 
 
     `screened` is the table that says who gets how many, where there is one.
     """
-    g, m = plan.generate, plan.model
-    knobs = {"seeds": g.seeds, "steps": g.steps, "guidance": g.guidance, "sampler": g.sampler, "batch": g.batch}
-    size = {"width": g.width, "height": g.height, "tiles": plan.cliques.tiles}
-    how = {"dtype": m.dtype, "device": m.device, "threads": m.threads, "seed": plan.prompts.seed}
-    listed = hash_list(plan)
-    more: dict[str, object] = {"hashes": listed.digest} if listed else {}
-    more |= {"negative": g.negative} if g.negative else {}
-    more |= {"screened": screened.digest} if screened else {}
-    more |= {name: True for name in ("slicing", "compile") if getattr(m, name)}
-    return Recipe.of("samples", {"prompts": prompts.digest, "model": model.digest} | knobs | size | how | more)
+    knobs = {"seeds": plan.generate.seeds, "tiles": plan.cliques.tiles, "seed": plan.prompts.seed}
+    more = {"screened": screened.digest} if screened else {}
+    return Recipe.of("samples", {"prompts": prompts.digest, "model": model.digest} | knobs | drawing(plan) | more)
+
+
+def drawing(plan: Plan) -> dict[str, object]:
+    """Return all that an image depends on besides model, prompt and seed, for the recipe of whatever is drawn."""
+    g, m, listed = plan.generate, plan.model, hash_list(plan)
+    found: dict[str, object] = {"steps": g.steps, "guidance": g.guidance, "sampler": g.sampler, "batch": g.batch}
+    found |= {"width": g.width, "height": g.height, "dtype": m.dtype, "device": m.device, "threads": m.threads}
+    found |= {"hashes": listed.digest} if listed else {}
+    found |= {"negative": g.negative} if g.negative else {}
+    return found | {name: True for name in ("slicing", "compile") if getattr(m, name)}
 
 
 def hash_list(plan: Plan) -> HashList | None:
@@ -221,11 +224,7 @@ class Generate:
         """Ask, put noise where a list of hashes hits, and count that."""
         requests = [Request(p.text, seed) for p, _, seed in asked]
         made = self._ask(part, requests)
-        model, listed = model_of(self.plan), hash_list(self.plan)
-        screened = screen(listed, made, [seed for *_, seed in asked]) if listed else []
-        if isinstance(model, KeepsAnswers):
-            model.forget([requests[k] for k in screened])
-        return made, len(screened)
+        return made, hold_back(self.plan, requests, made)
 
     def _ask(self, part: Part, requests: Sequence[Request]) -> list[RGB]:
         """Ask in batches, and write down where they had to be halved."""
@@ -246,6 +245,15 @@ def screen(listed: HashList, made: list[RGB], seeds: Sequence[int]) -> list[int]
     for k in hits:
         made[k] = models.noise(seeds[k], *made[k].shape[:2])
     return hits
+
+
+def hold_back(plan: Plan, requests: Sequence[Request], made: list[RGB]) -> int:
+    """Put noise in the place of what the plan's list hits, let the model forget it too, and count it."""
+    model, listed = model_of(plan), hash_list(plan)
+    hits = screen(listed, made, [request.seed for request in requests]) if listed else []
+    if isinstance(model, KeepsAnswers):
+        model.forget([requests[k] for k in hits])
+    return len(hits)
 
 
 def screened(store: Store, made: Recipe) -> int:

@@ -25,6 +25,7 @@ from byrote.models.denoiser import Denoiser, Floats, Level, Prompts
 from byrote.plan import Plan
 from byrote.stages import Desk, Failed
 from byrote.stages.generate import model_of
+from byrote.stages.prompts import dice
 from byrote.stages.scores import opened_once
 from byrote.store import Recipe, Store
 
@@ -101,10 +102,11 @@ def chosen(findings: Sequence[Finding], prompts: Sequence[Prompt], plan: Plan) -
     known = {row.group for row in ours}
     ours += [row for row in findings if plan.probe.claims and row.claimed and row.group not in known]
     theirs = [row for row in findings if row.side == "control" and (row.group in texts or not texts)]
-    drawn = sorted(theirs, key=lambda row: _dice(plan, row.group))[: plan.probe.controls]
+    drawn = sorted(theirs, key=lambda row: dice(plan.prompts.seed, "probe", row.group))[: plan.probe.controls]
     found = []
     for rows in (ours, drawn):
-        order = sorted({text for row in rows for text in [texts.get(row.group)] if text}, key=lambda t: _dice(plan, t))
+        said = {text for row in rows if (text := texts.get(row.group))}
+        order = sorted(said, key=lambda text: dice(plan.prompts.seed, "probe", text))
         after = dict(zip(order, order[1:] + order[:1], strict=True)) if len(order) > 1 else {}
         for row in rows:
             text = texts.get(row.group)
@@ -204,8 +206,8 @@ def _changes(
     level = min(levels, key=lambda each: abs(each.sigma / each.alpha - 1))
     found = []
     for row, prompt, digest in zip(x, prompts, digests, strict=True):
-        dice = np.random.default_rng(int.from_bytes(hashlib.sha256(f"probe {digest}".encode()).digest()[:8]))
-        noise = dice.standard_normal((NOISES, *row.shape)).astype(np.float32)
+        random = np.random.default_rng(int.from_bytes(hashlib.sha256(f"probe {digest}".encode()).digest()[:8]))
+        noise = random.standard_normal((NOISES, *row.shape)).astype(np.float32)
         states = (np.float32(level.alpha) * row + np.float32(level.sigma) * noise).astype(np.float32)
         asked, without = (denoiser.predict(states, level, [text] * NOISES).eps for text in (prompt, None))
         found.append(asked - without)
@@ -228,9 +230,3 @@ def _denoiser(model: Model) -> Denoiser:
 @lru_cache(maxsize=1)
 def _corpus(path: Path) -> Corpus:
     return Corpus(path)
-
-
-def _dice(plan: Plan, what: str) -> int:
-    return int.from_bytes(
-        hashlib.sha256(f"{plan.prompts.seed} probe {what}".encode("utf-8", "surrogatepass")).digest()[:8]
-    )

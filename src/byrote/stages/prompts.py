@@ -126,7 +126,7 @@ def _chosen(groups: Iterable[Group], pictures: Iterable[Picture], wanted: Wanted
     if wanted.held is not None:
         _check_canaries(named, wanted.canaries)
     rest = _without(candidates, named)
-    ours = sorted((c for c in rest if c.side == "picture"), key=lambda c: (-c.copies, _dice(plan.seed, "top", c.group)))
+    ours = sorted((c for c in rest if c.side == "picture"), key=lambda c: (-c.copies, dice(plan.seed, "top", c.group)))
     theirs = [c for c in rest if c.side == "control"]
     top, others = ours[: plan.top], ours[plan.top :]
     drawn = _first(others, plan.random, plan.seed, "random")
@@ -207,19 +207,19 @@ def _without(candidates: Iterable[_Candidate], gone: Iterable[_Candidate]) -> li
 
 
 def _first(candidates: Sequence[_Candidate], count: int, seed: int, what: str) -> list[_Candidate]:
-    return sorted(candidates, key=lambda c: _dice(seed, what, c.group))[:count]
+    return sorted(candidates, key=lambda c: dice(seed, what, c.group))[:count]
 
 
 def _prompt(number: int, stratum: Stratum, c: _Candidate, wanted: Wanted) -> Prompt:
     """Ask for one member under its caption: the one that was named, else one by dice."""
     members = [member for member in c.members if member[0] in wanted.claims] or c.members
-    digest, caption = members[_dice(wanted.plan.seed, "member", c.group) % len(members)]
+    digest, caption = members[dice(wanted.plan.seed, "member", c.group) % len(members)]
     return Prompt(number, c.group, digest, c.side, stratum, c.copies, "caption", caption)
 
 
-def _dice(seed: int, what: str, group: str) -> int:
-    """Return 64 random bits that depend on the seed, what is drawn and the group only."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {what} {group}".encode()).digest()[:8])
+def dice(seed: int, what: str, about: str) -> int:
+    """Return 64 random bits that depend on the seed, what is drawn and of whom only."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {what} {about}".encode("utf-8", "surrogatepass")).digest()[:8])
 
 
 def _digest(content: object) -> str:

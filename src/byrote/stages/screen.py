@@ -11,7 +11,6 @@ All of it was fixed in the plan, and depends on scores, samples and dice alone. 
 either side, so that pictures and controls stay exchangeable. Prompts that stand for nobody are not screened.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -29,6 +28,7 @@ from byrote.models import Model, Request, Stepped, held
 from byrote.plan import Plan
 from byrote.stages import Desk, Failed, generate, match, risk, scores
 from byrote.stages.cliques import template
+from byrote.stages.prompts import dice
 from byrote.store import Recipe, Store
 
 TOGETHER = 32
@@ -39,7 +39,8 @@ SURELY = 0.75
 """Share of tau within which a cheap sample is sure to be near; one at the edge may be over it with all steps; ours."""
 ALIKE = 2
 """Full samples of a prompt whose cheap ones were alike and none was near: more would be alike too; ours."""
-AUTO = "auto"
+AUTO, ALIKENESS = "auto", "agreement"
+"""The score that is the model's own, and the one of cheap samples that a pilot holds the plan's against."""
 DRAWN = ("scores", "pilot", "searched")
 """The tables for which the model is asked."""
 
@@ -84,11 +85,9 @@ def on(plan: Plan) -> bool:
 
 def tables(groups: Recipe, prompts: Recipe, plan: Plan, model: Model) -> Tables:
     """Return the recipes of the steps; the model is in them by the digest of its weights."""
-    told, m, g, c = plan.screen, plan.match, plan.generate, plan.cliques
-    how = {"dtype": plan.model.dtype, "device": plan.model.device, "threads": plan.model.threads, "batch": g.batch}
-    draws = {"guidance": g.guidance, "sampler": g.sampler, "width": g.width, "height": g.height, "steps": g.steps}
+    told, m, c = plan.screen, plan.match, plan.cliques
     about = {"prompts": prompts.digest, "model": model.digest, "seed": plan.prompts.seed, "quick": told.steps}
-    about |= how | draws | ({"negative": g.negative} if g.negative else {})
+    about |= generate.drawing(plan)
     scored = Recipe.of("scores", about | {"score": told.score, "noises": told.noises})
     tried = Recipe.of("pilot", {"scores": scored.digest, "pilot": told.pilot})
     chosen = {"pilot": tried.digest, "keep": told.keep} if told.score else {}
@@ -96,7 +95,7 @@ def tables(groups: Recipe, prompts: Recipe, plan: Plan, model: Model) -> Tables:
     near |= {"tau": plan.certify.closest, "tiles": c.tiles, "least": c.least}
     near |= {"template": c.template} if c.template else {}
     searched = Recipe.of("searched", about | chosen | near | {"groups": groups.digest, "search": told.search})
-    most = {"confirm": told.confirm, "spare": told.spare, "seeds": g.seeds}
+    most = {"confirm": told.confirm, "spare": told.spare, "seeds": plan.generate.seeds}
     return Tables(scored, tried, searched, Recipe.of("screened", {"searched": searched.digest} | most))
 
 
@@ -106,8 +105,10 @@ def run(desk: Desk, made: Tables, look: match.Look, prompts: Sequence[Prompt]) -
     asked = screenable(prompts)
     if plan.screen.score:
         parts = list(_parts(asked))
-        failed = desk.fill(made.scores, Score(root, made.scores, plan), parts, "prompts")
-        failed = failed or desk.fill(made.pilot, Try(root, made.pilot, plan), [_pilot_part(asked, plan)], "prompts")
+        score = Score(root, made.scores, plan, plan.screen.score, plan.screen.noises)
+        tried = Score(root, made.pilot, plan, ALIKENESS, risk.FULL)
+        failed = desk.fill(made.scores, score, parts, "prompts")
+        failed = failed or desk.fill(made.pilot, tried, [_pilot_part(asked, plan)], "prompts")
         if failed:
             return failed
     going = chosen(desk.store, made, asked, plan)
@@ -182,12 +183,8 @@ def evaluations(store: Store, made: Tables, plan: Plan) -> int:
     """Count the denoiser's evaluations that the screen has cost."""
     model = quick(plan)
     found = sum(len(row.seeds) for row in store.read_all(Searched, made.searched)) * model.evaluations_per_sample
-    if plan.screen.score:
-        many = sum(store.rows(made.scores, part) for part in store.parts(made.scores))
-        found += many * _score(plan).evaluations(model, plan.screen.noises)
-        tried = sum(store.rows(made.pilot, part) for part in store.parts(made.pilot))
-        found += tried * risk.FULL * model.evaluations_per_sample
-    return found
+    scored, tried = (sum(store.rows(each, part) for part in store.parts(each)) for each in (made.scores, made.pilot))
+    return found + _cost_of_score(plan, model, scored, tried)
 
 
 def most(prompts: Sequence[Prompt], plan: Plan) -> int:
@@ -199,10 +196,17 @@ def most(prompts: Sequence[Prompt], plan: Plan) -> int:
 
 def most_evaluations(prompts: Sequence[Prompt], plan: Plan) -> int:
     """Count the denoiser's evaluations that cheap samples, and a score's pilot, can cost at most."""
-    told, cost, asked = plan.screen, quick(plan).evaluations_per_sample, len(screenable(prompts))
-    tried = min(told.pilot, asked) * risk.FULL * cost if told.score else 0
-    scored = asked * _score(plan).evaluations(quick(plan), told.noises) if told.score else 0
-    return asked * told.search * cost + tried + scored
+    model, asked = quick(plan), len(screenable(prompts))
+    searched = asked * plan.screen.search * model.evaluations_per_sample
+    return searched + _cost_of_score(plan, model, asked, min(plan.screen.pilot, asked))
+
+
+def _cost_of_score(plan: Plan, model: Model, scored: int, tried: int) -> int:
+    """Count what the score of so many prompts costs, and the pilot of so many; nothing without a score."""
+    if not plan.screen.score:
+        return 0
+    costs = ((plan.screen.score, plan.screen.noises, scored), (ALIKENESS, risk.FULL, tried))
+    return sum(count * _score(name, plan).evaluations(model, noises) for name, noises, count in costs)
 
 
 def words(rows: Sequence[Screened]) -> str:
@@ -217,35 +221,20 @@ def words(rows: Sequence[Screened]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Score a part's prompts."""
+    """Score a part's prompts, from so many noises of each: of their own for each table."""
 
     root: Path
     made: Recipe
     plan: Plan
+    name: str
+    noises: int
 
     def __call__(self, part: Part) -> None:
         """Do one part."""
         plan, prompts = self.plan, part.payload
-        noises = [_noises(p, plan.screen.noises, "screen", plan) for p in prompts]
-        found = _score(plan).of(quick(plan), [p.text for p in prompts], noises)
+        noises = [_noises(p, self.noises, self.made.table, plan) for p in prompts]
+        found = _score(self.name, plan).of(quick(plan), [p.text for p in prompts], noises)
         rows = [Scored(p.number, float(score)) for p, score in zip(prompts, found, strict=True)]
-        Store(self.root).write(self.made, part.name, rows, Scored)
-
-
-@dataclass(frozen=True, slots=True)
-class Try:
-    """Measure, for some prompts, how alike their cheap samples are: of other noises than the score's."""
-
-    root: Path
-    made: Recipe
-    plan: Plan
-
-    def __call__(self, part: Part) -> None:
-        """Do the one part."""
-        plan, prompts = self.plan, part.payload
-        noises = [_noises(p, risk.FULL, "pilot", plan) for p in prompts]
-        found = scores.SCORES["agreement"].of(quick(plan), [p.text for p in prompts], noises)
-        rows = [Scored(p.number, float(alike)) for p, alike in zip(prompts, found, strict=True)]
         Store(self.root).write(self.made, part.name, rows, Scored)
 
 
@@ -268,15 +257,13 @@ class Search:
 
     def _draw(self, still: Sequence["_Found"], first: int, end: int) -> None:
         plan = self.look.plan
-        dice, these = plan.prompts.seed, range(first, end)
-        asked = [(each, generate.seed_of(each.prompt, k, dice)) for each in still for k in these]
+        seed, these = plan.prompts.seed, range(first, end)
+        asked = [(each, generate.seed_of(each.prompt, k, seed)) for each in still for k in these]
         for k in range(0, len(asked), generate.PART):
             some = asked[k : k + generate.PART]
             requests = [Request(each.prompt.text, seed) for each, seed in some]
             made = generate.ask(quick(plan), requests, plan.generate.batch)
-            listed = generate.hash_list(plan)
-            if listed:
-                generate.screen(listed, made, [seed for _, seed in some])
+            generate.hold_back(plan, requests, made)
             away = match.nearest_picture(self.look, generate.model_of(plan), np.stack(made), match.BOTH)
             for (each, seed), image, distance in zip(some, made, away, strict=True):
                 each.add(seed, image, float(distance))
@@ -367,9 +354,8 @@ def _stepped(model: Stepped, steps: int) -> Model:
     return model.stepped(steps)
 
 
-def _score(plan: Plan) -> scores.Score:
-    """Open the score of a plan. Raises ByroteError for one that there is not, or that this model cannot have."""
-    name = plan.screen.score
+def _score(name: str, plan: Plan) -> scores.Score:
+    """Open a score for the model of a plan. Raises ByroteError for one that there is not, or that it cannot have."""
     return scores.default(quick(plan)) if name == AUTO else scores.named(name)
 
 
@@ -401,6 +387,4 @@ def _noises(prompt: Prompt, count: int, what: str, plan: Plan) -> list[int]:
 
 
 def _dice(plan: Plan, what: str, prompt: Prompt) -> int:
-    """Return 64 random bits that depend on the plan's seed, what is drawn and the prompt's group and text only."""
-    about = f"{plan.prompts.seed} {what} {prompt.group} {prompt.rung} {prompt.text}"
-    return int.from_bytes(hashlib.sha256(about.encode("utf-8", "surrogatepass")).digest()[:8])
+    return dice(plan.prompts.seed, what, f"{prompt.group} {prompt.rung} {prompt.text}")
