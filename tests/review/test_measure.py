@@ -1,11 +1,12 @@
 """Measuring what people said of pairs whose truth is known."""
 
+import re
 from dataclasses import asdict
 from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import cohen_kappa_score
@@ -14,7 +15,7 @@ from byrote.kernels import review as kernel
 from byrote.kernels.stats import clopper_pearson
 from byrote.review import VERDICTS, draw
 from byrote.review.draw import STRATA, Key, Pair
-from byrote.review.measure import decisions, measure
+from byrote.review.measure import WIDTH, decisions, measure, outlook
 
 from .pairs import matches
 
@@ -317,3 +318,47 @@ def test_every_pair_of_verdicts_counts_alike_whoever_gave_them():
     for a, b in product(VERDICTS, repeat=2):
         there = decisions(key, {"ann": {"a": a}, "bob": {"a": b}})
         assert there == decisions(key, {"ann": {"a": b}, "bob": {"a": a}})
+
+
+def within(size, drawn, copies, decided):
+    """Return a key with so many drawn pairs within tau, and what one said of the first `decided`: `copies` of them."""
+    pairs = tuple(
+        Pair(f"p{k}", "candidate", STRATA[0], f"picture {k}", "picture", f"sample {k}", k / 1e4) for k in range(drawn)
+    )
+    key = Key(0, TAU, {STRATA[0]: size, STRATA[1]: 0, STRATA[2]: 0}, pairs)
+    return key, said(key, "ann", lambda p: "copy" if int(p.id[1:]) % decided < copies else "no", pairs[:decided])
+
+
+@given(st.integers(1, 120), st.integers(1, 120), st.integers(1, 120), st.integers(0, 120))
+@settings(max_examples=60, deadline=None)
+def test_what_would_settle_the_question_is_the_least_that_makes_the_interval_narrow(size, drawn, decided, copies):
+    """Held against every number of verdicts, one after the other."""
+    drawn = min(drawn, size)
+    decided = min(decided, drawn)
+    copies = min(copies, decided)
+    key, latest = within(size, drawn, copies, decided)
+    share, open_ = copies / decided, drawn - decided
+
+    def wide(stratum):
+        low, high = kernel.finite_interval(stratum)
+        return high - low > WIDTH * size
+
+    last = outlook(key, latest)[-1]
+    after = [wide(kernel.Stratum(size, drawn, copies + round(n * share), open_ - n)) for n in range(open_ + 1)]
+    if not after[0]:
+        assert last == "settled: that is no wider than 10 points"
+    elif not after[-1]:
+        more = int(re.search(r"once (\d+) more", last).group(1))
+        assert after[more - 1 : more + 1] == [True, False]
+    else:
+        wanted = int(re.search(r"about (\d+) of the", last).group(1))
+        assert wanted > drawn
+        assert [wide(kernel.Stratum(size, n, round(n * share))) for n in (wanted - 1, wanted)] == [True, False]
+
+
+def test_the_outlook_says_nothing_of_precision_before_a_verdict():
+    key, _ = within(100, 10, 0, 1)
+    assert outlook(key, {}) == [
+        "10 of 10 candidate pairs undecided",
+        "no pair within tau is decided yet, so nothing can be said of precision",
+    ]

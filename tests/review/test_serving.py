@@ -162,6 +162,26 @@ def test_the_socket_is_on_this_machine_alone(server):
     listens.close()
 
 
+def test_an_answer_does_not_wait_for_the_acknowledgement_of_its_head():
+    """By Nagle's algorithm each waited for 40 ms: asyncio turns it off for sockets that name TCP, and only then."""
+
+    async def nodelay():
+        found = asyncio.get_running_loop().create_future()
+
+        async def greet(_, writer):
+            found.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        listens = listening("127.0.0.1", 0)
+        async with await asyncio.start_server(greet, sock=listens):
+            _, writer = await asyncio.open_connection(*listens.getsockname())
+            told = await asyncio.wait_for(found, 20)
+            writer.close()
+        return told
+
+    assert asyncio.run(nodelay()) == 1
+
+
 def test_too_many_requests_are_answered_shortly_and_strangers_fill_no_log(door, capsys):
     door.app._allowed["ann"] = Allowance(5, 0.01)
     assert [door.ask("api/session")[0] for _ in range(7)] == [200] * 5 + [429] * 2

@@ -133,6 +133,7 @@ def test_what_is_said_of_a_pair_after_one_was_told_of_it_does_not_count(path):
     verdicts.add(path, [event(1, "no"), event(2, None), event(3, "alike"), event(2, "no", "bob")])
     verdicts.add(path, [event(3, "part")])
     assert verdicts.latest(path) == {place(1): "copy", place(2): "copy", place(3): "part", place(2, "bob"): "no"}
+    assert [each.number for each in verdicts.events(path) if each.last] == [1, 2, 8, 9]
     assert verdicts.check(path) == []
 
 

@@ -1,8 +1,9 @@
 """Turn verdicts into measurements: how many copies there are, how precise tau is, and how good the reviewers are."""
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -94,7 +95,7 @@ def measure(key: Key, latest: Mapping[tuple[str, str, str], str]) -> Measurement
 
 
 def outlook(key: Key, latest: Mapping[tuple[str, str, str], str]) -> list[str]:
-    """Say what is left to judge, and what precision would be if the undecided pairs within tau fall like the others.
+    """Say what is left to judge, and what more verdicts would bring if undecided pairs within tau fall like the others.
 
     A guess for planning and no measurement: undecided pairs need not be like those that were easy to decide.
     """
@@ -110,32 +111,31 @@ def outlook(key: Key, latest: Mapping[tuple[str, str, str], str]) -> list[str]:
     told.append(f"precision within tau now {low:.1%} to {high:.1%}, with {now.open:,} drawn pairs there undecided")
     if now.open:
         told.append(f"once those are decided, if like the others: {lowest:.1%} to {highest:.1%}")
-    elif now.drawn < now.size:
-        told.append(
-            "all drawn pairs there are decided: more verdicts on them leave it so; only a larger draw would not"
-        )
-    more = still_wanted(now)
-    wide = f"{WIDTH:.0%} wide"
-    told.append(
-        f"{more:,} more decided pairs there would make that {wide} at most, if like the others"
-        if more
-        else f"that is {wide} at most: settled"
-    )
-    return told
+    return [*told, _settles(now)]
 
 
-def still_wanted(now: review.Stratum) -> int:
-    """Return how many more decided pairs bring the interval of a stratum's share to `WIDTH`, if like the others."""
+def _settles(now: review.Stratum) -> str:
+    """Say how many pairs must be decided, like those so far, until the interval is narrow: of those drawn, or more."""
+    share, points = now.yes / now.known, f"{100 * WIDTH:.0f} points"
 
-    def wide(known: int) -> bool:
-        low, high = review.finite_interval(review.Stratum(now.size, known, round(known * now.yes / now.known)), LEVEL)
-        return (high - low) / now.size > WIDTH
+    def narrow(one: review.Stratum) -> bool:
+        low, high = review.finite_interval(one, LEVEL)
+        return high - low <= WIDTH * one.size
 
-    least, most = now.known, now.size
-    while least < most:
-        middle = (least + most) // 2
-        least, most = (middle + 1, most) if wide(middle) else (least, middle)
-    return least - now.known
+    def decided(n: int) -> bool:
+        return narrow(replace(now, yes=now.yes + round(n * share), open=now.open - n))
+
+    def drawn(n: int) -> bool:
+        return narrow(review.Stratum(now.size, n, round(n * share)))
+
+    if decided(0):
+        return f"settled: that is no wider than {points}"
+    if decided(now.open):
+        more = bisect_left(range(now.open + 1), True, key=decided)
+        return f"settled to {points} once {more:,} more of them are decided"
+    wanted = bisect_left(range(now.size + 1), True, lo=now.drawn, key=drawn)
+    too_few = f"these {now.drawn:,} drawn pairs cannot settle it to {points}"
+    return f"{too_few}; about {wanted:,} of the {now.size:,} there would"
 
 
 def decisions(key: Key, by: By) -> dict[str, bool]:

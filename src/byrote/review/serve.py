@@ -18,7 +18,8 @@ def listening(host: str, port: int) -> socket.socket:
     if host in ("", "0.0.0.0", "::"):
         raise ByroteError(f"--host {host or repr(host)}: name one address of this machine, which reviewers will type")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listens = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio turns Nagle's algorithm off for sockets that name TCP only: else each answer waits 40 ms for an ACK
+    listens = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listens.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listens.bind((host, port))

@@ -7,7 +7,6 @@ import json
 import os
 import sqlite3
 import unicodedata
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
@@ -58,7 +57,7 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event as it is exported; `last` tells whether the reviewer said nothing later of the pair."""
+    """An event as it is exported; `last` tells whether it is the reviewer's last word on the pair that counts."""
 
     number: int
     at: str
@@ -114,8 +113,9 @@ def latest(path: Path) -> dict[Place, str]:
     if not path.exists():
         return {}
     with _open(path) as store:
-        rows = store.execute("SELECT reviewer, picture, sample, verdict FROM events ORDER BY number")
-        return _blind(rows)
+        rows = store.execute("SELECT number, reviewer, picture, sample, verdict FROM events ORDER BY number")
+        found = _blind(rows)
+    return {place: verdict for place, (_, verdict) in found.items() if verdict is not None}
 
 
 def since(path: Path, number: int) -> tuple[int, list[Said]]:
@@ -135,8 +135,8 @@ def events(path: Path) -> list[Event]:
     with _open(path) as store:
         columns = "number, at, reviewer, picture, sample, verdict, level, note"
         rows = store.execute(f"SELECT {columns} FROM events ORDER BY number").fetchall()
-    last = {row[2:5]: row[0] for row in rows}
-    return [Event(*(*row, last[row[2:5]] == row[0])) for row in rows]
+    last = {number for number, _ in _blind((row[0], *row[2:6]) for row in rows).values()}
+    return [Event(*(*row, row[0] in last)) for row in rows]
 
 
 def head(path: Path) -> str:
@@ -256,19 +256,17 @@ def _last_of(store: sqlite3.Connection, place: Place) -> tuple[str | None, str, 
     return found or (None, "", None)
 
 
-def _blind(rows: Iterable[tuple[str, str, str, str | None]]) -> dict[Place, str]:
-    last: dict[str, dict[tuple[str, str], str]] = defaultdict(dict)
-    settled: dict[str, set[tuple[str, str]]] = defaultdict(set)
-    for reviewer, picture, sample, verdict in rows:
+def _blind(rows: Iterable[tuple[int, str, str, str, str | None]]) -> dict[Place, tuple[int, str | None]]:
+    """Return number and verdict of each reviewer's last word on each pair that counts."""
+    last: dict[Place, tuple[int, str | None]] = {}
+    settled: set[Place] = set()
+    for number, reviewer, picture, sample, verdict in rows:
+        place = reviewer, picture, sample
         if verdict == TOLD:
-            settled[reviewer] |= last[reviewer].keys()
-        elif (picture, sample) in settled[reviewer]:
-            continue
-        elif verdict is None:
-            last[reviewer].pop((picture, sample), None)
-        else:
-            last[reviewer][picture, sample] = verdict
-    return {(name, *pair): verdict for name, mine in last.items() for pair, verdict in mine.items()}
+            settled |= {each for each, (_, said) in last.items() if each[0] == reviewer and said is not None}
+        elif place not in settled:
+            last[place] = number, verdict
+    return last
 
 
 def _head(store: sqlite3.Connection) -> str:

@@ -88,6 +88,8 @@ def _progress(key: Key, desk: Desk, names: Sequence[str]) -> dict[str, Any]:
 
 def _disputed(split: int, stuck: int) -> list[str]:
     """Say on how many pairs two disagree, and where nobody is left to be asked."""
-    told = [f"{count(split, 'pair')} without a majority among two or more; others are asked for another opinion"]
-    told += [f"{count(stuck, 'pair')} of these everybody has judged: one more --reviewer NAME would decide"]
-    return told[: (split > 0) + (stuck > 0)]
+    told = (
+        (split - stuck, "on which two disagree: others are asked for another opinion"),
+        (stuck, "that everybody here has judged, without a majority: one more --reviewer NAME would decide"),
+    )
+    return [f"{count(n, 'pair')} {words}" for n, words in told if n]
