@@ -15,9 +15,12 @@ def add(command: Add) -> None:
     made.add_argument("model", metavar="URI", help="a model that takes no prompt and can be looked into")
     made.add_argument("--out", type=Path, required=True, metavar="FILE", help="a new file, .safetensors")
     made.add_argument("--samples", type=at_least_one, default=2_000, metavar="N", help="to cluster (default: 2000)")
-    made.add_argument("--clusters", type=at_least_one, default=100, metavar="N", help="(default: 100, the paper's)")
-    made.add_argument("--cohesion", type=float, default=0.5, metavar="C", help="least of a cluster (default: 0.5)")
+    made.add_argument("--clusters", type=at_least_one, default=100, metavar="N", help="(default: 100)")
+    made.add_argument(
+        "--cohesion", type=float, default=0.5, metavar="C", help="least mean cosine to a centre (default: .5)"
+    )
     made.add_argument("--descriptor", default="thumbnail:16", metavar="URI", help="(default: thumbnail:16)")
+    made.add_argument("--trained", type=at_least_one, default=2_000, metavar="N", help="steps (default: 2000)")
     made.add_argument("--steps", type=at_least_one, metavar="N", help="of the sampler (default: the model's)")
     made.add_argument("--seed", type=int, default=0, metavar="N", help="of samples and training (default: 0)")
     made.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda, mps (default: cpu)")
@@ -36,6 +39,7 @@ def _make(options: argparse.Namespace) -> int:
         clusters=options.clusters,
         cohesion=options.cohesion,
         descriptor=options.descriptor,
+        trained=options.trained,
         seed=options.seed,
     )
     told = teach(

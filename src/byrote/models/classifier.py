@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from byrote.errors import ModelError
 from byrote.models.denoiser import Floats, Level
 
-FORMAT = "1"
+FORMAT, CARD = 1, "byrote surrogate"
 WIDTH, WIDEST, SMALLEST = 32, 256, 4
 WAVES = 8
 GROUPS = 8
@@ -33,7 +33,8 @@ class Card:
 
     model: str
     shape: tuple[int, int, int]
-    classes: int
+    clusters: int
+    classes: int  # one more where clusters were dropped: their samples, which no sample is steered to
     samples: int
     evaluations: int
     seed: int
@@ -109,7 +110,7 @@ def write(path: Path, classifier: Classifier, card: Card) -> None:
     """Write a classifier, beside first and then under its name."""
     held = {name: weight.detach().cpu().contiguous() for name, weight in classifier.state_dict().items()}
     beside = path.with_name(f"{path.name}.tmp")
-    save_file(held, beside, {"byrote": FORMAT, "card": json.dumps(asdict(card))})
+    save_file(held, beside, {CARD: json.dumps({"format": FORMAT} | asdict(card))})  # one entry: several have no order
     os.replace(beside, path)
 
 
@@ -119,9 +120,9 @@ def read_card(path: Path) -> Card:
     try:
         with safe_open(path, "np") as held:
             told = held.metadata() or {}
-        if told.get("byrote") != FORMAT:
+        fields: dict[str, Any] = json.loads(told[CARD])
+        if fields.pop("format") != FORMAT:
             raise ModelError(f"{path} is no surrogate of this byrote: {again}")
-        fields: dict[str, Any] = json.loads(told["card"])
         return Card(**fields | {"shape": tuple(fields["shape"]), "cohesion": tuple(fields["cohesion"])})
     except (OSError, SafetensorError, ValueError, LookupError, TypeError) as error:
         raise ModelError(f"{path} is not there, or no surrogate: {again}") from error

@@ -96,7 +96,7 @@ class Surrogate:
 
         denoiser, classifier = self._held.denoiser, self._held.classifier
         seeds, nothing = [request.seed for request in requests], [None] * len(requests)
-        clusters = [cluster_of(seed, self._held.card.classes) for seed in seeds]
+        clusters = [cluster_of(seed, self._held.card.clusters) for seed in seeds]
 
         def told(x: Floats, level: Level) -> Prediction:
             own = denoiser.predict(x, level, nothing)

@@ -2,7 +2,8 @@
 
 Chen et al. 2024, "Extracting Training Data from Unconditional Diffusion Models" (SIDE), arXiv:2410.02467. Departs from
 it: the classifier is a small one that is trained on noisy states from the start, not a ResNet that is given time later;
-by default clusters are of thumbnails, as SSCD wants weights.
+the samples of clusters that are dropped stay as one class more, which nothing is steered to, since what is no cluster
+must be told from one; by default clusters are of thumbnails, as SSCD wants weights.
 """
 
 from collections.abc import Callable, Iterator
@@ -78,14 +79,14 @@ def teach(
     evaluations = how.samples * len(denoiser.levels())
     tell(f"{how.samples:,} samples: {evaluations:,} evaluations")
     states, images = _sampled(uri, denoiser, how)
-    labels, kept, tight = _labelled(images, descriptor, how)
-    tell(f"{kept} of {how.clusters} clusters are kept, with {int((labels >= 0).sum()):,} of the samples")
-    classifier, accuracy = _trained(states[labels >= 0], labels[labels >= 0], kept, denoiser, how, options)
+    labels, tight = _labelled(images, descriptor, how)
+    kept, classes, rows = len(tight), int(labels.max()) + 1, int((labels < len(tight)).sum())
+    tell(f"{kept} of {how.clusters} clusters are kept, with {rows:,} of the samples")
+    classifier, accuracy = _trained(states, labels, classes, denoiser, how, options)
     shape, held = denoiser.shape, tuple(round(float(value), 4) for value in tight)
-    card = Card(model.digest, shape, kept, how.samples, evaluations, how.seed, descriptor.name, held)
+    card = Card(model.digest, shape, kept, classes, how.samples, evaluations, how.seed, descriptor.name, held)
     write(out, classifier, card)
     middle = float(np.median(tight))
-    rows = int((labels >= 0).sum())
     return Taught(str(out), how.samples, evaluations, kept, how.clusters - kept, rows, middle, accuracy)
 
 
@@ -107,8 +108,8 @@ def _sampled(uri: str, denoiser: Denoiser, how: Teaching) -> tuple[Floats, list[
 
 def _labelled(
     images: list[RGB], descriptor: Descriptor, how: Teaching
-) -> tuple[NDArray[np.int64], int, NDArray[np.float64]]:
-    """Return the cluster of each sample, -1 for one that is dropped, how many are kept, and their cohesions."""
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the cluster of each sample, and the cohesions of those kept; all that are dropped are one more."""
     if how.clusters > how.samples:
         raise ModelError(f"{how.samples} samples make no {how.clusters} clusters: take more samples")
     if descriptor.metric == "hamming":
@@ -121,9 +122,9 @@ def _labelled(
     if len(kept) < 2:
         told = f"the most cohesive has {tight.max():.2f}"
         raise ModelError(f"fewer than 2 clusters hold together by {how.cohesion:g} ({told}): set --cohesion lower")
-    new = np.full(how.clusters, -1)
+    new = np.full(how.clusters, len(kept))
     new[kept] = np.arange(len(kept))
-    return new[labels], len(kept), tight[kept]
+    return new[labels], tight[kept]
 
 
 def _trained(
