@@ -29,8 +29,6 @@ from byrote.store import Recipe, Store
 STATISTIC = (
     "smallest tiled RMS distance, aligned, to the picture or its round trip, over samples of prompts with a clique"
 )
-
-
 OF_TEMPLATES = "; or smallest RMS distance over what stays fixed among samples that agree in a share of the tiles"
 """What the plan's templates add to it."""
 UNSURE: dict[str, Any] = {
@@ -39,6 +37,8 @@ UNSURE: dict[str, Any] = {
 """What a plan that was changed after sampling takes from a finding."""
 SEALED = ("prompts", "ladder", "generate", "cliques", "match", "certify")
 """The sections of the plan that a seal fixes word for word; model, twin, corpus and canaries go in by their digests."""
+LATER = ("anywhere",)
+"""Knobs that are sealed only where they are on: seals are older than they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -460,7 +460,7 @@ class Audit:
         screened = self.recipes.screen
         sections = (*SEALED, "screen") if screened else SEALED
         content = {
-            "plan": {name: plan[name] for name in sections},
+            "plan": {name: {k: v for k, v in plan[name].items() if k not in LATER or v} for name in sections},
             "statistic": STATISTIC + (OF_TEMPLATES if self.plan.cliques.template else ""),
             "model": self.model.digest,
             "twin": self.twin.digest if self.twin else None,

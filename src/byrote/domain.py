@@ -168,8 +168,9 @@ class Match:
     `rms` and `tiled` are after alignment by (`flip`, `crop`, `dx`, `dy`), `round_trip` is the tiled distance to the
     picture's own way through the model's autoencoder (null where it has none, or where the pair is far apart), `ratio`
     the adaptive ratio (null with too few groups), `rank` the group's place (from 0) among the nearest to the sample.
-    `masked` is the RMS distance, as they stand, over what stays fixed in a template, to the picture or to its round
-    trip, null where the sample is of none.
+    `masked` is the RMS distance, by the same alignment, over what stays fixed in a template, to the picture or to its
+    round trip, null where the sample is of none. Of a crop `dx` and `dy` say how many of `places` (null: 1) from the
+    centre to the edge.
     """
 
     prompt: int
@@ -189,6 +190,7 @@ class Match:
     dx: int
     dy: int
     masked: float | None = None
+    places: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

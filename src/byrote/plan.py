@@ -138,6 +138,9 @@ class MatchPlan:
     flip: bool = _knob(True, "mirrored copies too")
     crop: float = _knob(0.9, "smallest share of an edge that a cropped copy may show; 1 for none", 0.5, 1)
     candidates: int = _knob(5, "nearest groups of a sample that are aligned and measured", 1)
+    anywhere: bool = _knob(
+        False, "crops down to `crop` and shifts up to `shift` at any place, which the pictures are searched for too"
+    )
 
 
 @dataclass(frozen=True, slots=True)

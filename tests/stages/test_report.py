@@ -425,6 +425,7 @@ def test_what_is_laid_over_each_other_is_moved_as_it_was_for_its_distance_and_th
         (Alignment(True, 1.0, 1, 2), "moved 1 right and 2 down, mirrored"),
         (Alignment(False, 0.9, 0, 0), "cut to 90% of its edges (centre)"),
         (Alignment(True, 0.85, 1, -1), "cut to 85% of its edges (top right), mirrored"),
+        (Alignment(False, 0.8, -240, 20, 256), "cut to 80% of its edges (left)"),
     ],
 )
 def test_a_move_is_said_as_the_kernel_makes_it(move, says):

@@ -17,6 +17,8 @@ from byrote.kernels.distance import block_sums, box_sums, largest_sum, paired_sq
 
 _LADDER = 0.05  # step of the shares that a crop keeps; not published
 _PLACES = ((0, 0), (-1, -1), (1, -1), (-1, 1), (1, 1))
+_NINE = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1), (-1, -1), (1, -1), (-1, 1), (1, 1))
+_FINE = 256  # places from the centre of a picture to its edge, of windows at any place
 _BLOCKS = (1, 2, 4)  # blocks to a tile's edge, coarse to fine
 _UNIT = 2.0**-24
 _PAIRS, _PICTURES, _ENTRIES = 512, 48, 2048  # of a chunk; they bound memory
@@ -27,14 +29,20 @@ class Alignment:
     """A move of a picture: cropped or shifted, then mirrored left to right where `flip`.
 
     With `crop` 1 the picture moves `dx` pixels to the right and `dy` down, and its edge pixels fill what opens. With
-    `crop` below 1 a window with that share of each edge is blown up to the whole size (bilinear), and `dx`, `dy` in
-    (-1, 0, 1) say where it lies: left or top, centre, right or bottom.
+    `crop` below 1 a window with that share of each edge is blown up to the whole size (bilinear), and `dx`, `dy` say
+    where it lies: 0 is the centre, -`places` left or top, `places` right or bottom.
     """
 
     flip: bool
     crop: float
     dx: int
     dy: int
+    places: int = 1
+
+    @property
+    def at(self) -> tuple[float, float]:
+        """Return where it lies: pixels of a shift, and of a crop shares of the way from the centre to the edge."""
+        return (self.dx, self.dy) if self.places == 1 else (self.dx / self.places, self.dy / self.places)
 
 
 IDENTITY = Alignment(False, 1.0, 0, 0)
@@ -64,9 +72,26 @@ def alignments(shift: int, flip: bool, crop: float) -> tuple[Alignment, ...]:
     return (*still, *(Alignment(True, m.crop, m.dx, m.dy) for m in still if flip))
 
 
+def at_window(
+    left: float, top: float, wide: float, tall: float, flip: bool, height: int, width: int
+) -> tuple[Alignment, ...]:
+    """List the moves at and around a window of the central square: the nearest, and those half a pixel and one beside.
+
+    The window is given in shares of the square's edges; `height` and `width` are those of the whole picture, in pixels.
+    Windows of nearly the whole are shifts.
+    """
+    share, square, edge = (wide + tall) / 2, min(height, width), 1 / max(height, width)
+    across, down = (left + (wide - 1) / 2) * square, (top + (tall - 1) / 2) * square
+    sizes = [round(min(share, 1.0) + k * edge, 4) for k in (0, -1, 1)]
+    found = [_crop(size, across, down, flip, height, width) for size in sizes if size < 1] if share < 1 else []
+    if share > 1 - 2 * edge:
+        found.append([Alignment(flip, 1.0, round(-across) + dx, round(-down) + dy) for dx, dy in _NINE])
+    return tuple(dict.fromkeys(each for some in found for each in some))
+
+
 def move(picture: UInt8[ndarray, "h w c"], to: Alignment) -> UInt8[ndarray, "h w c"]:
     """Return the picture after the move."""
-    moved = _view(picture[None], to.crop, to.dx, to.dy)[0]
+    moved = _view(picture[None], to.crop, *to.at)[0]
     return np.ascontiguousarray(moved[:, ::-1] if to.flip else moved)
 
 
@@ -119,13 +144,13 @@ def best_of_pairs(
 class _Moves:
     """The moves as distinct views (crop, dx, dy), each seen as it is or mirrored: `view` and `flip` of every move."""
 
-    views: tuple[tuple[float, int, int], ...]
+    views: tuple[tuple[float, float, float], ...]
     view: Int64[ndarray, " m"]
     flip: Int64[ndarray, " m"]
 
     @classmethod
     def of(cls, moves: Sequence[Alignment]) -> "_Moves":
-        keys = [(m.crop, m.dx, m.dy) for m in moves]
+        keys = [(m.crop, *m.at) for m in moves]
         views = tuple(dict.fromkeys(keys))
         return cls(views, np.array([views.index(key) for key in keys]), np.array([int(m.flip) for m in moves]))
 
@@ -135,7 +160,7 @@ class _Views:
 
     def __init__(self, pictures: ndarray, moves: _Moves) -> None:
         self.moves = moves
-        self._reach = max((max(abs(dx), abs(dy)) for crop, dx, dy in moves.views if crop == 1), default=0)
+        self._reach = int(max((max(abs(dx), abs(dy)) for crop, dx, dy in moves.views if crop == 1), default=0))
         edge = (self._reach, self._reach)
         self._padded = np.pad(pictures, ((0, 0), edge, edge, (0, 0)), mode="edge")
         self._crops = _crops(pictures, moves.views)
@@ -318,30 +343,42 @@ def _largest_sums(cutoff: float | ndarray, n: int, values: int) -> ndarray:
     return np.full(n, largest_sum(cutoff, values), np.int64)
 
 
+def _crop(share: float, across: float, down: float, flip: bool, height: int, width: int) -> list[Alignment]:
+    """List the crops of a share whose centre lies so many pixels off that of the picture, or half a pixel beside."""
+    found = []
+    for dx, dy in _NINE:
+        x, y = (
+            round((off + by / 2) / (side * (1 - share) / 2) * _FINE)
+            for off, by, side in ((across, dx, width), (down, dy, height))
+        )
+        found.append(Alignment(flip, share, max(-_FINE, min(x, _FINE)), max(-_FINE, min(y, _FINE)), _FINE))
+    return found
+
+
 def _shares(crop: float) -> list[float]:
     """Return the shares of the ladder above `crop`, then `crop` itself, without 1."""
     steps = [round(1 - _LADDER * i, 2) for i in range(1, int(1 / _LADDER))]
     return [share for share in steps if share > crop] + ([crop] if crop < 1 else [])
 
 
-def _view(pictures: ndarray, crop: float, dx: int, dy: int) -> ndarray:
+def _view(pictures: ndarray, crop: float, dx: float, dy: float) -> ndarray:
     """Return pictures cropped or shifted; see `Alignment`."""
     _, h, w, _ = pictures.shape
     if crop == 1:
-        rows, columns = np.clip(np.arange(h) - dy, 0, h - 1), np.clip(np.arange(w) - dx, 0, w - 1)
+        rows, columns = (np.clip(np.arange(n) - int(by), 0, n - 1) for n, by in ((h, dy), (w, dx)))
         moved: ndarray = pictures[:, rows][:, :, columns]
         return moved
     return _wide(_tall(pictures, crop, dy), crop, dx)
 
 
-def _tall(pictures: ndarray, crop: float, place: int) -> ndarray:
+def _tall(pictures: ndarray, crop: float, place: float) -> ndarray:
     """Return the rows of a window blown up, in units of 1/256: whole numbers that float32 holds."""
     rows = pictures.reshape(*pictures.shape[:2], -1).astype(np.float32)
     tall: ndarray = np.matmul(_weights(pictures.shape[1], crop, place), rows).reshape(pictures.shape)
     return tall
 
 
-def _wide(tall: ndarray, crop: float, place: int) -> ndarray:
+def _wide(tall: ndarray, crop: float, place: float) -> ndarray:
     """Blow up the columns too and round to levels; sums stay below 256 * 256 * 255 < 2**24, so float32 holds them."""
     sums: ndarray = np.matmul(_weights(tall.shape[2], crop, place), tall).astype(np.int32)
     sums += 2**15
@@ -350,13 +387,13 @@ def _wide(tall: ndarray, crop: float, place: int) -> ndarray:
     return levels
 
 
-def _crops(pictures: ndarray, views: tuple[tuple[float, int, int], ...]) -> dict[int, ndarray]:
+def _crops(pictures: ndarray, views: tuple[tuple[float, float, float], ...]) -> dict[int, ndarray]:
     """Return the pictures under each view that is a crop, by its number; views of the same rows share them."""
     rows = {key: _tall(pictures, *key) for key in {(crop, dy) for crop, _, dy in views if crop < 1}}
     return {v: _wide(rows[crop, dy], crop, dx) for v, (crop, dx, dy) in enumerate(views) if crop < 1}
 
 
-def _weights(side: int, crop: float, place: int) -> ndarray:
+def _weights(side: int, crop: float, place: float) -> ndarray:
     """Return the bilinear weights, in units of 1/256, that blow a window of an edge up to the whole edge."""
     start = (1 + place) / 2 * side * (1 - crop)
     at = np.clip(start + (np.arange(side) + 0.5) * crop - 0.5, 0, side - 1)

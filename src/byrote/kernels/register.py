@@ -28,6 +28,7 @@ _SLACK = 0.02  # how far a window may leave the picture
 _LEAST = 0.5  # smallest share of an edge
 _STRIDE = 0.06  # longest step
 _COARSE = 0.8  # correlation of the half-size thumbnails below which nothing more is done
+_SMALLEST = 16  # side from which `refined` starts
 _ROWS = 1024
 _WAVES = 20
 _BANDS = (0.5, 2.3, 4.3, 7.0, 11.5, 19.0)  # waves across, the root of the sum of squares in both directions
@@ -81,6 +82,24 @@ def features(
             parts.append(_weighed(ours, theirs, refined))
             kept.append(i + good)
     return np.concatenate(parts), found, np.concatenate(kept)
+
+
+def refined(
+    holders: UInt8[ndarray, "n s s 3"], shown: UInt8[ndarray, "n s s 3"], windows: Float32[ndarray, "n 4"], reach: float
+) -> tuple[Float32[ndarray, "n 4"], Float32[ndarray, " n"]]:
+    """Refine windows that may leave the picture by a share `reach` of its edges, and tell how far off they are left.
+
+    From 16 x 16 pixels on to twice as many along an edge each time, so `s` is 16 times a power of two. The distance is
+    the RMS of the lumas, without any gain, in [0, 1].
+    """
+    grey, found = (luma(holders), luma(shown)), windows.astype(np.float32)
+    levels = [grey]
+    while levels[0][0].shape[1] > _SMALLEST:
+        levels.insert(0, (_halved(levels[0][0]), _halved(levels[0][1])))
+    for k, (holder, target) in enumerate(levels):
+        found = _refined(holder, target, found, _STEPS[min(k, 1)], max(reach, _SLACK))
+    apart: ndarray = np.sqrt(np.square(_cut(grey[0], found) - grey[1]).mean((1, 2))) / np.float32(255)
+    return found, apart
 
 
 def _colours(grey: ndarray, pictures: ndarray) -> _Colours:
@@ -145,7 +164,7 @@ def _correlation(a: ndarray, b: ndarray) -> ndarray:
     return found
 
 
-def _refined(holder: ndarray, shown: ndarray, windows: ndarray, steps: int) -> ndarray:
+def _refined(holder: ndarray, shown: ndarray, windows: ndarray, steps: int, slack: float = _SLACK) -> ndarray:
     n, side = len(holder), holder.shape[1]
     at = ((np.arange(side) + 0.5) / side).astype(np.float32)
     target = shown.reshape(n, -1, 1)
@@ -161,14 +180,14 @@ def _refined(holder: ndarray, shown: ndarray, windows: ndarray, steps: int) -> n
         normal[:, range(6), range(6)] *= 1.001
         normal[:, range(6), range(6)] += 1e-3
         moved = np.linalg.solve(normal, rows @ target)[:, :, 0]
-        windows = _inside(windows, np.clip(moved[:, :4] / np.clip(moved[:, 4:5], 0.25, 4), -_STRIDE, _STRIDE))
+        windows = _inside(windows, np.clip(moved[:, :4] / np.clip(moved[:, 4:5], 0.25, 4), -_STRIDE, _STRIDE), slack)
     return windows
 
 
-def _inside(windows: ndarray, moved: ndarray) -> ndarray:
-    """Add a step to the windows and keep them in the picture."""
+def _inside(windows: ndarray, moved: ndarray, slack: float) -> ndarray:
+    """Add a step to the windows and keep them in the picture, but for some slack."""
     size = np.clip(windows[:, 2:] + moved[:, 2:], _LEAST, 1 + 2 * _SLACK)
-    corner = np.clip(windows[:, :2] + moved[:, :2], -_SLACK, 1 + _SLACK - size)
+    corner = np.clip(windows[:, :2] + moved[:, :2], -slack, 1 + slack - size)
     return np.concatenate([corner, size], 1).astype(np.float32)
 
 

@@ -165,8 +165,15 @@ def _turns() -> tuple[Int64[ndarray, "8 {DIMENSIONS}"], Float32[ndarray, "8 {DIM
 
 @cache
 def basis(side: int, count: int, start: float = 0.0, share: float = 1.0) -> Float32[ndarray, "count side"]:
-    """Return the weights of the pixels of an edge for 0 to `count` - 1 waves in a window: integrals over each pixel."""
+    """Return the weights of the pixels of an edge for 0 to `count` - 1 waves in a window: integrals over each pixel.
+
+    Where a window reaches out of the picture, its edge pixels fill what opens.
+    """
     at = (np.clip(np.arange(side + 1) / side, start, start + share) - start) / share
+    if start < 0:
+        at[0] = 0
+    if start + share > 1 + 1e-9:  # not by rounding
+        at[-1] = 1
     orders = np.arange(1, count)[:, None]
     integrals = np.concatenate([at[None], np.sqrt(2) * np.sin(np.pi * orders * at) / (np.pi * orders)])
     return np.diff(integrals, axis=1).astype(np.float32)

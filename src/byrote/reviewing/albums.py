@@ -147,7 +147,7 @@ class Explored:
 
 def moved(row: Match) -> Alignment:
     """Return how the picture of a match was moved onto its sample."""
-    return Alignment(row.flip, row.crop, row.dx, row.dy)
+    return Alignment(row.flip, row.crop, row.dx, row.dy, row.places or 1)
 
 
 def _gathered(rows: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:

@@ -241,7 +241,8 @@ def _identities(store: Store, made: Recipe, part: str) -> dict[tuple[int, int], 
 
 def _measured(row: Match, image: RGB, picture: RGB, tiles: int, name: str, notes: Notes) -> None:
     height, width = image.shape[:2]
-    moved = move(images.fit(picture, width, height), Alignment(row.flip, row.crop, row.dx, row.dy))[None]
+    to = Alignment(row.flip, row.crop, row.dx, row.dy, row.places or 1)
+    moved = move(images.fit(picture, width, height), to)[None]
     notes.check(f"{name}: tiled", float(paired_tiled(image[None], moved, tiles=tiles)[0]), row.tiled)
     notes.check(f"{name}: rms", float(paired_rms(image[None], moved)[0]), row.rms)
 

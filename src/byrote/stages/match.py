@@ -23,12 +23,13 @@ from byrote.corpus import Corpus
 from byrote.descriptors.thumbnail import Thumbnail
 from byrote.domain import DRAWN, RGB, SIDES, Clique, Group, Match, Prompt, Sample, Side
 from byrote.engine import Part
-from byrote.kernels import align, templates
+from byrote.kernels import align, register, templates, windows
 from byrote.kernels.distance import paired_rms, paired_tiled
 from byrote.kernels.search import Nearest
+from byrote.kernels.waves import Window, corners
 from byrote.models import Model
 from byrote.models.memory import halving
-from byrote.plan import Plan
+from byrote.plan import MatchPlan, Plan
 from byrote.stages import Desk, Failed, cliques, generate
 from byrote.stages.certify import statistic
 from byrote.stages.generate import model_of
@@ -36,6 +37,9 @@ from byrote.store import Recipe, Store
 
 SLACK = 0.06
 BOTH: frozenset[Side] = frozenset(SIDES)
+_SHIFT, _CROP = 2, 0.9  # tried one by one where a plan looks anywhere
+_SIDES = (128, 64, 32)  # of the thumbnails on which a window is refined: the largest that the samples hold
+_ALIKE = 0.7  # correlation of waves below which no window is looked at; ours
 _ROUND_TRIPS = 64
 _PIXELS = 4096  # distinct pictures of 64 x 64 that a worker keeps decoded
 
@@ -67,8 +71,16 @@ class Look:
         m = self.plan.match
         knobs = {"alpha": m.alpha, "n": m.n, "shift": m.shift, "flip": m.flip, "crop": m.crop}
         more = {"candidates": m.candidates, "reach": self.reach, "tiles": self.plan.cliques.tiles}
-        made = {"groups": self.groups.digest, "cliques": self.cliques.digest, "descriptor": Thumbnail().name}
+        later = ({"anywhere": True} if m.anywhere else {}) | ({"moved": True} if self.plan.cliques.template else {})
+        made = later | {"groups": self.groups.digest, "cliques": self.cliques.digest, "descriptor": Thumbnail().name}
         return Tables(*(Recipe.of(table, knobs | more | made) for table in ("candidates", "round_trips", "matches")))
+
+    @property
+    def moves(self) -> tuple[align.Alignment, ...]:
+        """Return the moves that every candidate is tried by; what lies anywhere is found without trying."""
+        m = self.plan.match
+        shift, crop = (min(m.shift, _SHIFT), max(m.crop, _CROP)) if m.anywhere else (m.shift, m.crop)
+        return align.alignments(shift, m.flip, crop)
 
     @property
     def reach(self) -> float:
@@ -236,7 +248,10 @@ class Matches:
 def _with_templates(
     look: Look, pool: "_Pool", part: Part, made: Sequence[Sample], pixels: NDArray[np.uint8], rows: Sequence[Match]
 ) -> list[Match]:
-    """Hold the samples of a template against the groups that come nearest to it over what stays fixed."""
+    """Hold the samples of a template against the groups that come nearest to it over what stays fixed.
+
+    All samples of one are held by one move, the best of their mean; what is nearer as a whole stays as it is.
+    """
     known = cliques.masks(Store(look.root), look.cliques, part.name)
     if not known:
         return list(rows)
@@ -244,19 +259,28 @@ def _with_templates(
     at = {(row.prompt, row.index): k for k, row in enumerate(made)}
     for number, (members, mask) in known.items():
         shown = pixels[[at[number, index] for index in members]]
-        for rank, member in enumerate(pool.nearest_over(shown, mask, look.plan.match.candidates)):
+        mean = np.rint(shown.mean(0)).astype(np.uint8)
+        for rank, member in enumerate(pool.nearest_over(mean, mask)):
             picture = pool.pictures.fitted(pool.digests[member], *shown.shape[2:0:-1])
             if picture is None:
                 continue
-            beside = np.broadcast_to(picture, shown.shape)
+            to = _best_over(mean, picture, mask, look.moves)
+            beside = np.broadcast_to(align.move(picture, to), shown.shape)
             away = templates.masked(shown, beside, mask)
             whole = paired_rms(shown, beside), paired_tiled(shown, beside, tiles=look.plan.cliques.tiles)
             for index, masked, rms, tiled in zip(members, away, *whole, strict=True):
-                sample, group = made[at[number, index]], pool.groups[member]
-                found.setdefault((number, index, group), _stands(sample, pool, member, rank, float(rms), float(tiled)))
-                key = number, index, group
-                found[key] = replace(found[key], masked=float(masked))
+                new = _stands(made[at[number, index]], pool, member, rank, float(rms), float(tiled))
+                key = number, index, new.group
+                row = found.setdefault(key, new)
+                if masked < row.tiled:
+                    found[key] = _by(replace(row, rms=new.rms, tiled=new.tiled, masked=float(masked)), to)
     return [found[key] for key in sorted(found, key=lambda key: key[:2])]
+
+
+def _best_over(mean: RGB, picture: RGB, mask: NDArray[np.bool_], moves: Sequence[align.Alignment]) -> align.Alignment:
+    moved = np.stack([align.move(picture, to) for to in moves])
+    away = templates.masked(moved, np.broadcast_to(mean, moved.shape), mask)
+    return moves[int(away.argmin())]
 
 
 def _stands(sample: Sample, pool: "_Pool", member: int, rank: int, rms: float, tiled: float) -> Match:
@@ -275,13 +299,19 @@ def _templates_after(look: Look, part: Part, rows: Sequence[Match], trips: dict[
     for k, row in enumerate(rows):
         if row.masked is not None and row.digest in trips:
             shown = pixels[at[row.prompt, row.index]][None]
-            away = templates.masked(shown, trips[row.digest][None], known[row.prompt][1])
+            moved = align.move(trips[row.digest], _move(row))
+            away = templates.masked(shown, moved[None], known[row.prompt][1])
             found[k] = replace(row, masked=min(row.masked, float(away[0])))
     return found
 
 
+def _by(row: Match, to: align.Alignment) -> Match:
+    places = to.places if to.places > 1 else None
+    return replace(row, flip=to.flip, crop=to.crop, dx=to.dx, dy=to.dy, places=places)
+
+
 def _move(row: Match) -> align.Alignment:
-    return align.Alignment(row.flip, row.crop, row.dx, row.dy)
+    return align.Alignment(row.flip, row.crop, row.dx, row.dy, row.places or 1)
 
 
 @lru_cache(maxsize=1)
@@ -309,8 +339,7 @@ def _measured(
                 beside.append(image)
     if not pairs:
         return []
-    m = look.plan.match
-    moves = align.alignments(m.shift, m.flip, m.crop)
+    m, moves = look.plan.match, look.moves
     found = align.best_of_pairs(
         pixels[[row for row, _ in pairs]],
         np.stack(beside),
@@ -319,7 +348,7 @@ def _measured(
         cutoff=look.reach,
     )
     ratios = nearest.ratios(m.alpha, m.n)
-    out = []
+    out: list[Match] = []
     for k, (row, rank) in enumerate(pairs):
         sample, member, move = samples[row], nearest.members[row, rank], moves[found.moves[k]]
         out.append(
@@ -342,7 +371,60 @@ def _measured(
                 dy=move.dy,
             )
         )
-    return out
+    return _anywhere(look, pool, samples, pixels, out) if m.anywhere else out
+
+
+def _anywhere(
+    look: Look, pool: "_Pool", samples: Sequence[Sample], pixels: NDArray[np.uint8], rows: Sequence[Match]
+) -> list[Match]:
+    """Add the groups that show a sample as a crop or moved, or how they do so where they are there already.
+
+    Windows are found by their waves and refined on thumbnails; what is then near is measured as it is.
+    """
+    best = {(row.prompt, row.index, row.group): row for row in rows}
+    for row, rank, member, beside, moves in _shown(look, pool, pixels):
+        moved = (align.IDENTITY, *moves)
+        tiles, reach = look.plan.cliques.tiles, look.reach
+        found = align.best_of_pairs(pixels[row][None], beside[None], moves=moved, tiles=tiles, cutoff=reach)
+        tiled, rms, to = float(found.tiled[0]), float(found.rms[0]), moved[found.moves[0]]
+        new = _stands(samples[row], pool, member, rank, rms, tiled)
+        key = new.prompt, new.index, new.group
+        if tiled <= reach and (key not in best or tiled < best[key].tiled):
+            best[key] = _by(replace(best.get(key, new), rms=rms, tiled=tiled), to)
+    order = {(sample.prompt, sample.index): k for k, sample in enumerate(samples)}
+    return sorted(best.values(), key=lambda row: order[row.prompt, row.index])
+
+
+def _shown(
+    look: Look, pool: "_Pool", pixels: NDArray[np.uint8]
+) -> Iterator[tuple[int, int, int, RGB, tuple[align.Alignment, ...]]]:
+    """Yield sample, rank, member, its picture and how it may lie there, of all that may be near somewhere."""
+    m, (height, width) = look.plan.match, pixels.shape[1:3]
+    reach, side = m.shift / min(height, width), next((s for s in _SIDES if s <= min(height, width)), _SIDES[-1])
+    looked, found = pool.windows(pixels, reach)
+    for row in range(len(pixels)):
+        ranks = np.flatnonzero(found.alike[row] >= _ALIKE).tolist()
+        picked = [
+            (rank, pool.pictures.fitted(pool.digests[found.pictures[row, rank]], width, height)) for rank in ranks
+        ]
+        there = [(rank, image) for rank, image in picked if image is not None]
+        if not there:
+            continue
+        seen = pixels[row], pixels[row, :, ::-1]
+        shown = [images.fit(seen[int(found.mirrored[row, rank])], side, side) for rank, _ in there]
+        holders = [images.fit(image, side, side) for _, image in there]
+        starts = corners([looked[found.windows[row, rank]] for rank, _ in there])
+        refined, apart = register.refined(np.stack(holders), np.stack(shown), starts, reach)
+        for (rank, image), (left, top, wide, tall), distance in zip(there, refined.tolist(), apart, strict=True):
+            flip = bool(found.mirrored[row, rank])
+            moves = align.at_window(left, top, wide, tall, flip, height, width)
+            moves = tuple(to for to in moves if _allowed(to, m))
+            if distance <= look.reach and moves:
+                yield row, rank, int(found.pictures[row, rank]), image, moves
+
+
+def _allowed(to: align.Alignment, m: MatchPlan) -> bool:
+    return to.crop >= m.crop and (to.crop < 1 or max(abs(to.dx), abs(to.dy)) <= m.shift)
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,7 +484,8 @@ class _Pool:
         self.groups = [row.group for row in rows]
         self.sides = [row.side for row in rows]
         self._index = Nearest(corpus.vectors(self.digests))
-        self._corpus, self._trips = corpus, dict[str, RGB]()
+        self._corpus, self._trips, self._look = corpus, dict[str, RGB](), look
+        self._held: tuple[tuple[Window, ...], NDArray[np.float16]] | None = None
 
     def fitted(self, digests: Sequence[str], width: int, height: int) -> list[RGB]:
         """Return pictures at the size of the samples; they were measured, so they are there."""
@@ -419,14 +502,26 @@ class _Pool:
     def _thumbnails(self) -> NDArray[np.uint8]:
         return self._corpus.vectors(self.digests)
 
-    def nearest_over(self, shown: NDArray[np.uint8], mask: NDArray[np.bool_], count: int) -> list[int]:
-        """Return the members that the mean of some images comes nearest to over a mask, by thumbnails as they stand."""
-        small = Thumbnail()
-        mean = np.rint(shown.mean(0)).astype(np.uint8)
+    def windows(self, pixels: NDArray[np.uint8], reach: float) -> tuple[tuple[Window, ...], windows.Likely]:
+        """Return the windows that are looked at, and the members that show each sample likeliest in one of them."""
+        small, m = Thumbnail(), self._look.plan.match
+        if self._held is None:
+            looked = windows.listed(reach, m.crop)
+            self._held = looked, windows.held(self._thumbnails.reshape(-1, small.side, small.side, 3), looked)
+        looked, held = self._held
+        shown = small.describe(list(pixels)).reshape(-1, small.side, small.side, 3)
+        return looked, windows.likely(held, shown, m.candidates, m.flip)
+
+    def nearest_over(self, image: RGB, mask: NDArray[np.bool_]) -> list[int]:
+        """Return the members that an image comes nearest to over a mask, by thumbnails as they stand; then mirrored."""
+        small, m = Thumbnail(), self._look.plan.match
         grey = np.repeat(mask[..., None].astype(np.uint8) * 255, 3, 2)
-        image, where = (row.reshape(small.side, small.side, 3) for row in small.describe([mean, grey]))
-        found: list[int] = templates.nearest(image, self._thumbnails, where[..., 0] > 127, count).tolist()
-        return found
+        seen, where = (row.reshape(small.side, small.side, 3) for row in small.describe([image, grey]))
+        found: list[int] = []
+        for turn in (1, -1) if m.flip else (1,):
+            inside = where[:, ::turn, 0] > 127
+            found += templates.nearest(seen[:, ::turn], self._thumbnails, inside, m.candidates).tolist()
+        return list(dict.fromkeys(found))
 
     def nearest(self, pixels: NDArray[np.uint8], groups: int, flip: bool) -> _Nearest:
         """Return the nearest groups of each sample, seen as it is or in the mirror, exactly."""
@@ -462,9 +557,10 @@ class _Alone(_Pool):
     """One picture as if there were no other."""
 
     def __init__(self, look: Look, digest: str) -> None:
-        self.pictures = _pictures(Corpus.at(look.corpus))
+        corpus = Corpus.at(look.corpus)
+        self.pictures = _pictures(corpus)
         self.digests, self.groups, self.sides = [digest], [""], ["picture"]
-        self._trips = {}
+        self._corpus, self._trips, self._look, self._held = corpus, {}, look, None
 
 
 @lru_cache(maxsize=1)

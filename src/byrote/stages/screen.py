@@ -38,7 +38,8 @@ FIRST = 8
 SURELY = 0.75
 """Share of tau within which a cheap sample is sure to be near; one at the edge may be over it with all steps; ours."""
 ALIKE = 2
-"""Full samples of a prompt whose cheap ones were alike and none was near: more would be alike too; ours."""
+"""Full samples of a prompt whose cheap ones were alike and none was near: more would be alike too. Where templates are
+looked for it is `FIRST`: of two samples too much seems to stay fixed. Ours."""
 AUTO, ALIKENESS = "auto", "agreement"
 """The score that is the model's own, and the one of cheap samples that a pilot holds the plan's against."""
 DRAWN = ("scores", "pilot", "searched")
@@ -94,6 +95,7 @@ def tables(groups: Recipe, prompts: Recipe, plan: Plan, model: Model) -> Tables:
     near = {"alpha": m.alpha, "n": m.n, "shift": m.shift, "flip": m.flip, "crop": m.crop, "candidates": m.candidates}
     near |= {"tau": plan.certify.closest, "tiles": c.tiles, "least": c.least}
     near |= {"template": c.template} if c.template else {}
+    near |= {"anywhere": True} if m.anywhere else {}
     searched = Recipe.of("searched", about | chosen | near | {"groups": groups.digest, "search": told.search})
     most = {"confirm": told.confirm, "spare": told.spare, "seeds": plan.generate.seeds}
     return Tables(scored, tried, searched, Recipe.of("screened", {"searched": searched.digest} | most))
@@ -158,10 +160,11 @@ def decide(
     kept = {number for number, row in searched.items() if row.near or row.agreed}
     dropped = sorted((p for p in asked if p.number not in kept), key=lambda p: _dice(plan, "spare", p))
     spared = {p.number for p in dropped[: ceil(plan.screen.spare * len(dropped))]}
+    confirm, alike = plan.screen.confirm, FIRST if plan.cliques.template else ALIKE
     rows = []
     for p in asked:
         row = searched.get(p.number, Searched(p.number, 0, None, False, ()))
-        most = plan.screen.confirm if row.near else min(plan.screen.confirm, ALIKE) if row.agreed else 0
+        most = confirm if row.near else min(confirm, alike) if row.agreed else 0
         most = plan.generate.seeds if p.number in spared else most
         drawn = (generate.seed_of(p, k, plan.prompts.seed) for k in range(most))
         seeds = (*dict.fromkeys([*row.seeds, *drawn]),)[:most]

@@ -35,7 +35,19 @@ def _distances(e: Evidence) -> list[tuple[bool, Method]]:
         f"alpha {match.get('alpha')}, {match.get('n')} neighbours, for comparison only",
         "Carlini et al. 2023, section 5.1",
     )
-    return [(True, agree), (True, distance), (bool(cliques.get("template")), templates), (True, ratio)]
+    anywhere = (
+        "Crops and moves at any place",
+        f"shifts up to {match.get('shift')} pixels and crops down to {match.get('crop')}, found by cosine waves of "
+        "windows and refined by least squares",
+        "ours; refined after Lucas and Kanade 1981",
+    )
+    return [
+        (True, agree),
+        (True, distance),
+        (bool(match.get("anywhere")), anywhere),
+        (bool(cliques.get("template")), templates),
+        (True, ratio),
+    ]
 
 
 def _certainty(e: Evidence) -> list[tuple[bool, Method]]:
@@ -62,10 +74,7 @@ def _more(e: Evidence) -> list[tuple[bool, Method]]:
         (e.twin is not None, ("The twin", twin, "ours")),
         (e.screening is not None, ("The screen", screen, f"{HORVITZ}; the rules are ours")),
         (e.inside is not None, ("From inside the model", "critical scale, norm and map at the picture", inside)),
-        (
-            e.discovery is not None,
-            ("More samples", "(n, p)-discoverable extraction", "Hayes et al. 2024, arXiv:2410.19482"),
-        ),
+        (e.discovery is not None, ("More samples", "(n, p)-discoverable extraction", hayes)),
         (e.unseen is not None, ("What was not seen", "Good-Turing, Chao1", "Good 1953; Chao 1984")),
         (bool(e.canaries), ("Canaries", canaries, "Carlini et al. 2019; Steinke et al. 2023")),
         (bool(e.review), ("What people said", "blind pairs, Horvitz-Thompson totals, kappa", kappa)),

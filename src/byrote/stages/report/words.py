@@ -88,7 +88,8 @@ def moved(move: Alignment) -> str:
     across, down = (("left", "", "right"), ("top", "", "bottom"))
     words = []
     if move.crop < 1:
-        place = " ".join(filter(None, (down[move.dy + 1], across[move.dx + 1]))) or "centre"
+        right, low = (1 + round(share) for share in move.at)
+        place = " ".join(filter(None, (down[low], across[right]))) or "centre"
         words.append(f"cut to {move.crop:.0%} of its edges ({place})")
     elif move.dx or move.dy:
         by = [(abs(move.dx), across[1 + (move.dx > 0) - (move.dx < 0)])]
