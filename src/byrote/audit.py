@@ -289,11 +289,18 @@ class Audit:
     @cached_property
     def judged(self) -> list[Judged]:
         """Judge the claims on single pictures."""
-        groups = {row.digest: row.group for row in self.groups if row.side == "picture" and not row.set_aside}
-        named = [Named(claim.digest, claim.at, claim.named, groups.get(claim.digest)) for claim in self.claims()]
         rule, valid = self.plan.certify, self.sealed_before_sampling
-        judged = judge(named, self.certified.findings, alpha=rule.fdr, closest=rule.closest, valid=valid)
+        judged = judge(self._named(), self.certified.findings, alpha=rule.fdr, closest=rule.closest, valid=valid)
         return [replace(row, basis="assumption-based") for row in judged] if self.recorded else judged
+
+    @property
+    def named(self) -> set[str]:
+        """Return the groups of pictures that were named before sampling."""
+        return {row.group for row in self._named() if row.named and row.group}
+
+    def _named(self) -> list[Named]:
+        groups = {row.digest: row.group for row in self.groups if row.side == "picture" and not row.set_aside}
+        return [Named(claim.digest, claim.at, claim.named, groups.get(claim.digest)) for claim in self.claims()]
 
     @cached_property
     def apart(self) -> Separation | None:

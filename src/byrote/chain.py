@@ -140,7 +140,7 @@ def _probe(audit: Audit, desk: Desk) -> list[Failed]:
     if opened(audit.model) is None:
         desk.tell(f"[probe]: a {audit.model.name} cannot be looked into; nothing is probed")
         return []
-    asked = probe.chosen(audit.certified.findings, audit.prompts, audit.plan)
+    asked = probe.chosen(audit.certified.findings, audit.prompts, audit.named, audit.plan)
     return probe.run(desk, made, audit.corpus.root, audit.plan, asked)
 
 

@@ -458,6 +458,11 @@ def _warnings(audit: Audit, trips: report.RoundTrips | None) -> list[str]:
             "Samples were recorded elsewhere, before this plan was sealed: p-values assume that prompts, settings and "
             "samples were chosen alike for pictures and controls and that nobody looked first. No finding is exact."
         )
+    if audit.recipes.probed and not audit.store.parts(audit.recipes.probed):
+        warnings.append(
+            "The plan wants a look from inside the denoiser, and there was none: the model cannot be looked into, or "
+            "no picture was there to look at."
+        )
     if not audit.model.takes_text:
         warnings.append("The model takes no text: nobody was asked for, and all pictures were searched for.")
     return [*warnings, *getattr(audit.model, "warnings", ())]

@@ -159,9 +159,12 @@ class CertifyPlan:
 class ProbePlan:
     """What is looked at from inside the denoiser once all is certified: evidence that supports, and decides nothing."""
 
-    findings: int = _knob(0, "the nearest findings; 0 none", 0)
-    claims: bool = _knob(False, "pictures that were named before sampling")
-    controls: int = _knob(100, "controls that are probed alike", 0)
+    findings: int = _knob(0, "the nearest findings, and all pictures that were named before sampling; 0 none", 0)
+    claims: bool = _knob(False, "those that were named, whatever findings says")
+    controls: int = _knob(100, "controls that are probed alike; with fewer than 19 no p reaches .05", 0)
+    noises: int = _knob(4, "noises on a picture for the norm and the map", 1)
+    times: int = _knob(16, "denoisings of a picture for its critical scale; From Modes to Memories: 16 or 50", 1)
+    radius: float = _knob(0.5, "how far it may get, as a share of its norm; the same: .25 or .5", 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,9 +28,24 @@ def points():
 SCALES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
-def scales_of(points, x, weights=None, **more):
+def scales_of(points, x, weights=None, scales=SCALES, radius=0.25):
     at = mixture(points, weights)
-    return basins.critical_scale(lambda states, place: at(SCALES[place])(states), x, SCALES, **more)
+    return basins.critical_scale(
+        lambda states, place, rows: at(scales[place])(states), x, scales, times=16, radius=radius
+    )
+
+
+def scanned(points, x, scales, radius):
+    """Return the largest scale at which one picture holds itself, by trying all of them."""
+    at, found = mixture(points), 0.0
+    for scale in scales:
+        state, away = x, []
+        for _ in range(16):
+            state = at(scale)(state)
+            away.append(np.linalg.norm(state - x))
+        if max(away) <= radius * np.linalg.norm(x):
+            found = max(found, scale)
+    return found
 
 
 def test_a_point_that_the_model_knows_holds_up_to_about_its_distance_from_the_others(points):
@@ -52,10 +67,31 @@ def test_a_point_that_the_model_does_not_know_holds_at_none(points):
 
 
 def test_the_largest_scale_that_holds_counts_in_any_order(points):
+    assert scales_of(points, points, scales=SCALES[::-1]).tolist() == scales_of(points, points).tolist()
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 24])
+def test_bisecting_finds_what_trying_all_of_them_finds(points, count):
+    scales = np.geomspace(0.2, 20, count).tolist()
+    mixed = np.concatenate([points, points * np.float32(0.9), -points[:4]])
+    wanted = [scanned(points, mixed[k : k + 1], scales, 0.25) for k in range(len(mixed))]
+    assert scales_of(points, mixed, scales=scales).tolist() == wanted
+    assert len({*wanted}) > 1 or count == 1
+
+
+def test_what_does_not_hold_is_asked_no_more_and_every_call_names_its_rows(points):
+    asked = np.zeros(len(points) + 1, np.int64)
+    mixed = np.concatenate([points, -3 * points[:1]])
     at = mixture(points)
-    turned = SCALES[::-1]
-    found = basins.critical_scale(lambda states, place: at(turned[place])(states), points, turned)
-    assert found.tolist() == scales_of(points, points).tolist()
+
+    def denoise(states, place, rows):
+        assert len(states) == len(rows)
+        asked[rows] += 1
+        return at(SCALES[place])(states)
+
+    basins.critical_scale(denoise, mixed, SCALES, times=16, radius=0.25)
+    assert asked[-1] == 2, "one call at each scale that is tried"
+    assert asked.max() <= 3 * 16
 
 
 def test_rows_do_not_know_of_each_other(points):

@@ -14,38 +14,33 @@ from scipy import ndimage
 
 Reals = NDArray[np.float64]
 Floats = NDArray[np.float32]
-Denoise = Callable[[Floats, int], Floats]
-"""Returns what is expected behind states, taken for noisy ones of the level in this place."""
-TIMES, RADIUS = 16, 0.25
-"""Presets of the paper: iterations, and how far they may lead, as a share of the picture's norm."""
+Rows = NDArray[np.int64]
+Denoise = Callable[[Floats, int, Rows], Floats]
+"""Returns what is expected behind states, taken for noisy ones of the level in this place; which rows they are of."""
 WINDOW = 13 / 512
 """Share of an edge over which a heat map is averaged: 13 pixels of 512, the paper's."""
 
 
 def critical_scale(
-    denoise: Denoise,
-    x: Float32[ndarray, "n *d"],
-    scales: Sequence[float],
-    *,
-    times: int = TIMES,
-    radius: float = RADIUS,
+    denoise: Denoise, x: Float32[ndarray, "n *d"], scales: Sequence[float], *, times: int, radius: float
 ) -> Float64[Reals, "n"]:
-    """Return the largest of some noise scales at which a picture holds itself: 0 where it does at none.
+    """Return the largest of some noise scales, in any order, at which a picture holds itself: 0 where it does at none.
 
-    At a scale the picture is taken for a noisy one and replaced by what the denoiser expects behind it, `times` over;
-    it holds where it never is further than `radius` times its norm from where it began. "From Modes to Memories" 2026,
-    as our notes of it say; of the scales that are tried, ascending or not, the largest that holds counts.
+    x <- D(x): at a scale the clean picture, no noise put on it, is taken for a noisy one and replaced by what the
+    denoiser expects behind it, `times` over. It holds where it never is further than `radius` times its norm from
+    where it began. "From Modes to Memories" 2026, as our notes of it say. Departs from it, perhaps, in how the scale is
+    found: by bisection, which takes for granted that what holds at a scale holds at smaller ones; else it finds one at
+    which it holds while it does not at the next.
     """
-    size = np.sqrt(_squares(x))
-    found = np.zeros(len(x))
-    for place in np.argsort(scales, kind="stable").tolist():
-        state, holds = x, np.ones(len(x), np.bool_)
-        for _ in range(times):
-            if not holds.any():
-                break
-            state = denoise(state, place)
-            holds &= np.sqrt(_squares(state - x)) <= radius * size
-        found[holds] = scales[place]
+    order = np.argsort(scales, kind="stable")
+    holds, fails = np.full(len(x), -1), np.full(len(x), len(order))
+    while (unsure := fails - holds > 1).any():
+        middle = (holds + fails) // 2
+        for place in np.unique(middle[unsure]):
+            rows = np.flatnonzero(unsure & (middle == place))
+            held = _held(denoise, x, int(order[place]), rows, times, radius)
+            holds[held], fails[np.setdiff1d(rows, held)] = place, place
+    found: Reals = np.concatenate([np.asarray(scales, np.float64)[order], [0.0]])[holds]
     return found
 
 
@@ -70,6 +65,18 @@ def heat(
     smooth = ndimage.uniform_filter(squares, max(1, round(window * max(rows, columns))), mode="nearest")
     grown = ndimage.zoom(smooth, (height / rows, width / columns), order=1, mode="nearest", grid_mode=True)
     return np.maximum(np.asarray(grown, np.float64), 0)
+
+
+def _held(denoise: Denoise, x: Floats, place: int, rows: Rows, times: int, radius: float) -> Rows:
+    """Return which of some rows hold themselves at a scale; one that does not is asked no more."""
+    state = x[rows]
+    for _ in range(times):
+        if not len(rows):
+            break
+        state = denoise(state, place, rows)
+        near = np.sqrt(_squares(state - x[rows])) <= radius * np.sqrt(_squares(x[rows]))
+        state, rows = state[near], rows[near]
+    return rows
 
 
 def _squares(rows: ndarray) -> Reals:

@@ -2,14 +2,14 @@
 
 Supporting evidence: nothing here changes what is certified. For each picture with the caption that it was asked for by:
 its critical scale with the caption and with none, how much the caption widens its basin, and the norm of what the
-caption changes at a noisy state made of the picture; the same with another picture's caption, since a score that goes
+caption changes at noisy states made of the picture; the same with another picture's caption, since a score that goes
 with the prompt alone says nothing of the picture (docs/methods.md). Maps of where the caption changes something lie
 beside the rows of pictures. Controls are drawn by seed and probed alike.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,12 +17,12 @@ import numpy as np
 
 from byrote import images
 from byrote.corpus import Corpus
-from byrote.domain import RGB, SIDES, Finding, Prompt, Side
+from byrote.domain import RGB, Finding, Prompt, Side
 from byrote.engine import Part
-from byrote.kernels import basins, screening
+from byrote.kernels import basins, predictions, screening
 from byrote.models import Model
 from byrote.models.denoiser import Denoiser, Floats, Level, Prompts
-from byrote.plan import Plan
+from byrote.plan import Plan, ProbePlan
 from byrote.stages import Desk, Failed
 from byrote.stages.generate import model_of
 from byrote.stages.prompts import dice
@@ -31,11 +31,11 @@ from byrote.store import Recipe, Store
 
 LEVELS = 16
 """Noise scales that are tried: those of the sampler in so many steps; ours."""
-NOISES = 4
 TOGETHER = 8
 MAP = 64
 """Pixels of the longer edge of a map at most."""
 HEAT = "heat"
+GONE = "its pixels are gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +43,24 @@ class Probed:
     """What was found of one picture; scales are sigma / alpha, 0 where it holds itself at none of those tried.
 
     Of a model without text, or a picture that was not asked for, only `plain`, the scale without a caption, is known.
-    `swapped` is the other picture's caption's norm, `swapped_gap` its gap. `map` is the row of its map, -1 without one.
+    Those of `swapped` are with another picture's caption. `map` is the row of its map, -1 without one. Where nothing
+    could be found, `plain` is null and `reason` says why.
     """
 
     side: Side
     group: str
     digest: str
     claimed: bool
-    plain: float
-    scale: float | None
-    gap: float | None
-    norm: float | None
-    swapped_gap: float | None
-    swapped: float | None
-    map: int
-    evaluations: int
+    plain: float | None = None
+    scale: float | None = None
+    gap: float | None = None
+    norm: float | None = None
+    swapped_scale: float | None = None
+    swapped_gap: float | None = None
+    swapped_norm: float | None = None
+    map: int = -1
+    evaluations: int = 0
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +82,8 @@ def on(plan: Plan) -> bool:
 
 def recipe(certified: Recipe, plan: Plan) -> Recipe:
     """Return the recipe: who is probed follows from what was found."""
-    told = plan.probe
-    knobs = {"findings": told.findings, "claims": told.claims, "controls": told.controls, "seed": plan.prompts.seed}
-    return Recipe.of("probed", {"certified": certified.digest, "levels": LEVELS, "noises": NOISES} | knobs)
+    about = {"certified": certified.digest, "levels": LEVELS, "seed": plan.prompts.seed}
+    return Recipe.of("probed", about | asdict(plan.probe))
 
 
 def run(desk: Desk, made: Recipe, corpus: Path, plan: Plan, asked: Sequence[Asked]) -> list[Failed]:
@@ -91,26 +93,27 @@ def run(desk: Desk, made: Recipe, corpus: Path, plan: Plan, asked: Sequence[Aske
     return desk.fill(made, Probe(desk.store.root, corpus, made, plan), parts, "pictures")
 
 
-def chosen(findings: Sequence[Finding], prompts: Sequence[Prompt], plan: Plan) -> list[Asked]:
-    """Return who is probed: the nearest findings, all claims, and controls drawn by seed, each of those tested.
+def chosen(findings: Sequence[Finding], prompts: Sequence[Prompt], named: Set[str], plan: Plan) -> list[Asked]:
+    """Return who is probed: the nearest findings, the groups that were named, and controls drawn by seed.
 
-    The other caption is that of the next of the same side, in an order that dice give.
+    The other caption is that of the next of the same side, in an order that dice give; of a side with one alone, the
+    other side's first.
     """
-    texts = {p.group: p.text for p in prompts if p.rung == "caption"}
+    texts = {p.group: p.text for p in prompts if p.rung == "caption" and p.text is not None}
     near = [row for row in findings if row.side == "picture" and row.statistic is not None]
     ours = sorted(near, key=lambda row: (row.statistic or 0.0, row.group))[: plan.probe.findings]
     known = {row.group for row in ours}
-    ours += [row for row in findings if plan.probe.claims and row.claimed and row.group not in known]
+    ours += [row for row in findings if row.group in named and row.side == "picture" and row.group not in known]
     theirs = [row for row in findings if row.side == "control" and (row.group in texts or not texts)]
     drawn = sorted(theirs, key=lambda row: dice(plan.prompts.seed, "probe", row.group))[: plan.probe.controls]
     found = []
-    for rows in (ours, drawn):
-        said = {text for row in rows if (text := texts.get(row.group))}
-        order = sorted(said, key=lambda text: dice(plan.prompts.seed, "probe", text))
-        after = dict(zip(order, order[1:] + order[:1], strict=True)) if len(order) > 1 else {}
+    for rows, others in ((ours, drawn), (drawn, ours)):
+        after = _after(rows, texts, plan)
+        spare = next((texts[row.group] for row in others if row.group in texts), None)
         for row in rows:
             text = texts.get(row.group)
-            found.append(Asked(row.side, row.group, row.digest, row.claimed, text, after.get(text or "")))
+            other = after.get(text, spare) if text else None
+            found.append(Asked(row.side, row.group, row.digest, row.group in named, text, other))
     return found
 
 
@@ -126,48 +129,47 @@ class Probe:
     def __call__(self, part: Part) -> None:
         """Do one part."""
         denoiser = _denoiser(model_of(self.plan))
-        asked: Sequence[Asked] = part.payload
         height, width = denoiser.size
-        pixels = [(each, _corpus(self.corpus).pixels(each.digest)) for each in asked]
-        there = [(each, images.fit(image, width, height)) for each, image in pixels if image is not None]
-        rows, maps = probed(denoiser, there)
+        rows, there = [], []
+        for each in part.payload:
+            image = _corpus(self.corpus).pixels(each.digest)
+            if image is None:
+                rows.append(Probed(each.side, each.group, each.digest, each.claimed, reason=GONE))
+            else:
+                there.append((each, images.fit(image, width, height)))
+        found, maps = probed(denoiser, there, self.plan.probe)
         arrays = {HEAT: np.stack(maps)} if maps else {}
-        Store(self.root).write(self.made, part.name, rows, Probed, arrays)
+        Store(self.root).write(self.made, part.name, found + rows, Probed, arrays)
 
 
-def probed(denoiser: Denoiser, pictures: Sequence[tuple[Asked, RGB]]) -> tuple[list[Probed], list[Floats]]:
+def probed(
+    denoiser: Denoiser, pictures: Sequence[tuple[Asked, RGB]], told: ProbePlan
+) -> tuple[list[Probed], list[Floats]]:
     """Probe some pictures together, each with its captions; return their rows, and the maps of those of the corpus."""
     if not pictures:
         return [], []
+    asked = [each for each, _ in pictures]
     x = denoiser.encode([image for _, image in pictures])
-    levels = [level for level in denoiser.levels(LEVELS) if level.alpha >= screening.LEAST_ALPHA]
-    plain, spent = _scales(denoiser, x, levels, [None] * len(x))
-    rows = [
-        Probed(a.side, a.group, a.digest, a.claimed, float(p), None, None, None, None, None, -1, spent // len(x))
-        for (a, _), p in zip(pictures, plain, strict=True)
-    ]
-    told = [k for k, (each, _) in enumerate(pictures) if denoiser.takes_text and each.text is not None]
-    if not told:
-        return rows, []
-    least = levels[-1].sigma / levels[-1].alpha
-    digests = [rows[k].digest for k in told]
-    some, without = x[told], plain[told]
+    rows = [Probed(a.side, a.group, a.digest, a.claimed) for a in asked]
+    rows = [replace(r, plain=s, evaluations=n) for r, s, n in _scales(denoiser, x, rows, [None] * len(x), told)]
     maps: list[Floats] = []
     for own in (True, False):
-        prompts = [pictures[k][0].text if own else pictures[k][0].other or pictures[k][0].text for k in told]
-        scale, cost = _scales(denoiser, some, levels, prompts)
-        change, asked = _changes(denoiser, some, levels, prompts, digests)
-        gap = basins.gap(scale, without, least)
-        for place, k in enumerate(told):
-            norm = float(screening.conditional_norm(change[place]).mean())
-            rows[k] = replace(rows[k], evaluations=rows[k].evaluations + (cost + asked) // len(told))
-            if own:
-                rows[k] = replace(rows[k], scale=float(scale[place]), gap=float(gap[place]), norm=norm)
-            elif pictures[k][0].other is not None:
-                rows[k] = replace(rows[k], swapped_gap=float(gap[place]), swapped=norm)
-            if own and rows[k].side == SIDES[0]:
-                rows[k] = replace(rows[k], map=len(maps))
-                maps.append(_map(change[place], pictures[k][1]))
+        texts = [each.text if own else each.other for each in asked]
+        able = [k for k, text in enumerate(texts) if denoiser.takes_text and text is not None]
+        some, prompts = x[able], [texts[k] for k in able]
+        found = _scales(denoiser, some, [rows[k] for k in able], prompts, told)
+        changes = _changes(denoiser, some, prompts, [rows[k].digest for k in able], told.noises)
+        for k, (row, scale, spent), change in zip(able, found, changes, strict=True):
+            gap = float(basins.gap(np.array([scale]), np.array([row.plain]), _least(denoiser))[0])
+            norm = float(screening.conditional_norm(change).mean())
+            if own and row.side == "picture":
+                rows[k] = replace(row, scale=scale, gap=gap, norm=norm, map=len(maps))
+                maps.append(_map(change, pictures[k][1]))
+            elif own:
+                rows[k] = replace(row, scale=scale, gap=gap, norm=norm)
+            else:
+                rows[k] = replace(row, swapped_scale=scale, swapped_gap=gap, swapped_norm=norm)
+            rows[k] = replace(rows[k], evaluations=row.evaluations + spent + 2 * told.noises)
     return rows, maps
 
 
@@ -182,36 +184,43 @@ def read(store: Store, made: Recipe) -> tuple[list[Probed], Mapping[str, Floats]
     return rows, maps
 
 
-def _scales(denoiser: Denoiser, x: Floats, levels: Sequence[Level], prompts: Prompts) -> tuple[basins.Reals, int]:
-    """Return the critical scales, and the evaluations that they cost."""
-    spent = 0
+def _levels(denoiser: Denoiser) -> list[Level]:
+    """Return the levels that are tried; of noise alone nothing of a picture is left."""
+    return [level for level in denoiser.levels(LEVELS) if level.alpha >= screening.LEAST_ALPHA]
 
-    def denoise(state: Floats, place: int) -> Floats:
-        nonlocal spent
-        spent += len(state)
-        level = levels[place]
-        return denoiser.predict((state * np.float32(level.alpha)).astype(np.float32), level, prompts).x0
+
+def _least(denoiser: Denoiser) -> float:
+    return min(level.sigma / level.alpha for level in _levels(denoiser))
+
+
+def _scales(
+    denoiser: Denoiser, x: Floats, rows: Sequence[Probed], prompts: Prompts, told: ProbePlan
+) -> list[tuple[Probed, float, int]]:
+    """Return rows with their critical scales, and the evaluations that each cost."""
+    levels, spent = _levels(denoiser), np.zeros(len(x), np.int64)
+
+    def denoise(states: Floats, place: int, which: basins.Rows) -> Floats:
+        spent[which] += 1
+        level, noisy = levels[place], (states * np.float32(levels[place].alpha)).astype(np.float32)
+        return denoiser.predict(noisy, level, [prompts[k] for k in which]).x0
 
     scales = [level.sigma / level.alpha for level in levels]
-    return basins.critical_scale(denoise, x, scales), spent
+    found = basins.critical_scale(denoise, x, scales, times=told.times, radius=told.radius)
+    return list(zip(rows, found.tolist(), spent.tolist(), strict=True))
 
 
-def _changes(
-    denoiser: Denoiser, x: Floats, levels: Sequence[Level], prompts: Prompts, digests: Sequence[str]
-) -> tuple[list[Floats], int]:
-    """Return what prompts change in eps at noisy states made of pictures: [noises, ...] of each, and the cost.
+def _changes(denoiser: Denoiser, x: Floats, prompts: Prompts, digests: Sequence[str], noises: int) -> Iterator[Floats]:
+    """Return what prompts change in eps at noisy states made of pictures: [noises, ...] of each.
 
     At the level of as much noise as picture: in between, a caption decides what is drawn.
     """
-    level = min(levels, key=lambda each: abs(each.sigma / each.alpha - 1))
-    found = []
+    level = min(_levels(denoiser), key=lambda each: abs(each.sigma / each.alpha - 1))
     for row, prompt, digest in zip(x, prompts, digests, strict=True):
         random = np.random.default_rng(int.from_bytes(hashlib.sha256(f"probe {digest}".encode()).digest()[:8]))
-        noise = random.standard_normal((NOISES, *row.shape)).astype(np.float32)
-        states = (np.float32(level.alpha) * row + np.float32(level.sigma) * noise).astype(np.float32)
-        asked, without = (denoiser.predict(states, level, [text] * NOISES).eps for text in (prompt, None))
-        found.append(asked - without)
-    return found, 2 * NOISES * len(x)
+        noise = random.standard_normal((noises, *row.shape)).astype(np.float32)
+        states = predictions.mixed(row, noise, level.alpha, level.sigma)
+        asked, without = (denoiser.predict(states, level, [text] * noises).eps for text in (prompt, None))
+        yield asked - without
 
 
 def _map(change: Floats, image: RGB) -> Floats:
@@ -225,6 +234,13 @@ def _denoiser(model: Model) -> Denoiser:
     if found is None:
         raise TypeError(f"a {model.name} cannot be looked into; `chain` asks before")
     return found
+
+
+def _after(rows: Sequence[Finding], texts: Mapping[str, str], plan: Plan) -> dict[str, str]:
+    """Return by caption the one that comes next among those of some pictures; nothing of fewer than two."""
+    said = {texts[row.group] for row in rows if row.group in texts}
+    order = sorted(said, key=lambda text: dice(plan.prompts.seed, "probe", text))
+    return dict(zip(order, order[1:] + order[:1], strict=True)) if len(order) > 1 else {}
 
 
 @lru_cache(maxsize=1)

@@ -23,7 +23,7 @@ from byrote.stages.report.annex import NO_CLAIM, NOT_TESTED, annex
 from byrote.stages.report.data import Evidence, Shown, plain
 from byrote.stages.report.extraction import WAY_NAMES, Searched
 from byrote.stages.report.figures import by_name, curves, discovery
-from byrote.stages.report.inside import MEASURE_NAMES
+from byrote.stages.report.inside import MEASURE_NAMES, strips
 from byrote.stages.report.methods import methods
 from byrote.stages.report.sentences import sentences
 
@@ -89,6 +89,7 @@ def as_html(evidence: Evidence, *, reveal: bool) -> str:
         tried=_tried(evidence, reveal),
         inside=_inside(evidence, reveal),
         measures=MEASURE_NAMES,
+        strips=strips(evidence.inside) if evidence.inside else [],
         way_names=WAY_NAMES,
     )
 
