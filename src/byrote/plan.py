@@ -83,7 +83,10 @@ class ScreenPlan:
     """Who gets full samples: prompts of both sides alike, whose few and cheap first samples show something."""
 
     search: int = _knob(
-        0, "cheap samples of a prompt at most, one after the other until some come near; 0 screens nothing", 0
+        0,
+        "cheap samples of a prompt until some come near; where some do, but at the edge, it gets as many as [generate] "
+        "seeds; 0 screens nothing",
+        0,
     )
     steps: int = _knob(5, "sampler steps of a cheap sample; a model that takes no steps is searched as it is", 1)
     score: str = _knob(
@@ -93,7 +96,7 @@ class ScreenPlan:
     keep: float = _knob(0.5, "share of the prompts of both sides together that the score lets on", 0, 1)
     pilot: int = _knob(40, "prompts on which the score must prove itself, or it is not used", 5)
     confirm: int = _knob(
-        64, "full samples at most of a prompt that is kept, the noises that came nearest first, until some come near", 1
+        16, "full samples at most of a prompt that is kept, the noises that came nearest first, until some come near", 1
     )
     spare: float = _knob(0.05, "share of the others that gets up to all [generate] seeds, to tell what is missed", 0, 1)
 

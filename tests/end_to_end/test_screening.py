@@ -2,7 +2,9 @@
 
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from byrote import models
@@ -14,6 +16,7 @@ from byrote.errors import ByroteError, PlanError
 from byrote.models import Options, Request
 from byrote.seals import verify
 from byrote.stages import screen, silent
+from byrote.stages.generate import rounds
 from byrote.stages.screen import Searched
 from end_to_end.studio import Studio, portraits
 
@@ -238,3 +241,32 @@ def test_cheap_samples_come_from_the_same_weights():
     request = [Request("a portrait", 5)]
     assert (quick.generate(request)[0] == alone.generate(request)[0]).all()
     assert quick._pipeline is model._pipeline
+
+
+@pytest.mark.parametrize(
+    ("away", "cheaper", "on"),
+    [
+        ([0.5] * 4, True, True),  # the first eight are drawn, whatever they show
+        ([0.5] * 8, True, False),  # all far
+        ([0.5] * 7 + [0.2], True, True),  # within tau + .06, so more may be near
+        ([0.5] * 7 + [0.11], True, True),  # surely near, but a clique wants two
+        ([0.5] * 6 + [0.11, 0.11], True, False),
+        ([0.5] * 15 + [0.2], True, False),  # `search` of them, none near
+        ([0.5] * 15 + [0.14], True, True),  # one at the edge of tau: as many as [generate] seeds
+        ([0.5] * 14 + [0.14, 0.14], False, False),  # as good as full ones: both are near
+        ([0.5] * 15 + [0.14], False, False),
+    ],
+)
+def test_how_many_cheap_samples_a_prompt_gets(screened, away, cheaper, on):
+    plan = Audit(screened[0].audit).plan
+    assert (plan.screen.search, plan.certify.closest) == (16, 0.15)
+    plan = replace(plan, cliques=replace(plan.cliques, least=2))
+    found = screen._Found(asked(1)[0])
+    for k, distance in enumerate(away):
+        found.add(k, np.zeros((1, 1, 3), np.uint8), distance)
+    assert found.goes_on(SimpleNamespace(plan=plan, reach=plan.certify.closest + 0.06), cheaper) is on
+
+
+def test_a_prompt_at_the_edge_is_searched_as_long_as_an_audit_without_a_screen_samples():
+    assert [*rounds(16), *rounds(40, 16)] == [(0, 2), (2, 4), (4, 8), (8, 16), (16, 32), (32, 40)]
+    assert list(rounds(8, 16)) == []

@@ -163,9 +163,8 @@ class Enough(Protocol):
         ...
 
 
-def rounds(most: int) -> Iterator[tuple[int, int]]:
-    """Cut `most` samples into rounds: 2, then as many as there are already."""
-    first = 0
+def rounds(most: int, first: int = 0) -> Iterator[tuple[int, int]]:
+    """Cut `most` samples, of which the first are there, into rounds: 2, then as many as there are already."""
     while first < most:
         end = min(most, max(2, 2 * first))
         yield first, end

@@ -2,9 +2,10 @@
 
 Three steps, each a table. `scores`, where the plan names one: a score of `byrote.stages.scores` for every prompt, and
 a pilot that says whether it goes with anything on this model; if so, the best share of all prompts goes on, if not, all
-do. `searched`: cheap samples, of few sampler steps, one round after the other, until as many came near as a clique
-wants, or the first ones were all far. `screened`: a prompt is kept where a cheap sample came near a picture or a
-control, or the first ones were alike; it gets a few full samples from the noises that came nearest. Of those that are
+do. `searched`: cheap samples, of few sampler steps, one round after the other, until as many came surely near as a
+clique wants, or the first ones were all far; where some came near, but not surely, as many as an audit without a screen
+would draw. `screened`: a prompt is kept where a cheap sample came near a picture or a control, or the first ones were
+alike; it gets a few full samples, from the noises that came nearest in the order of how near. Of those that are
 dropped a random share is spared, and gets all samples: what came of them tells what the screen misses.
 
 All of it was fixed in the plan, and depends on scores, samples and dice alone. What is dropped counts T = +inf, on
@@ -96,9 +97,10 @@ def tables(groups: Recipe, prompts: Recipe, plan: Plan, model: Model) -> Tables:
     near |= {"tau": plan.certify.closest, "tiles": c.tiles, "least": c.least}
     near |= {"template": c.template} if c.template else {}
     near |= {"anywhere": True} if m.anywhere else {}
-    searched = Recipe.of("searched", about | chosen | near | {"groups": groups.digest, "search": told.search})
-    most = {"confirm": told.confirm, "spare": told.spare, "seeds": plan.generate.seeds}
-    return Tables(scored, tried, searched, Recipe.of("screened", {"searched": searched.digest} | most))
+    most = {"groups": groups.digest, "search": told.search, "seeds": plan.generate.seeds}
+    searched = Recipe.of("searched", about | chosen | near | most)
+    decides = {"searched": searched.digest, "confirm": told.confirm, "spare": told.spare}
+    return Tables(scored, tried, searched, Recipe.of("screened", decides))
 
 
 def run(desk: Desk, made: Tables, look: match.Look, prompts: Sequence[Prompt]) -> list[Failed]:
@@ -130,6 +132,11 @@ def quick(plan: Plan) -> Model:
         return model
     other = _stepped(model, plan.screen.steps)
     return other if other.evaluations_per_sample < model.evaluations_per_sample else model
+
+
+def _cheaper(plan: Plan) -> bool:
+    """Tell whether a cheap sample is one: else it is as good as a full one."""
+    return quick(plan) is not generate.model_of(plan)
 
 
 def pilot(store: Store, made: Tables) -> scores.Pilot | None:
@@ -200,7 +207,8 @@ def most(prompts: Sequence[Prompt], plan: Plan) -> int:
 def most_evaluations(prompts: Sequence[Prompt], plan: Plan) -> int:
     """Count the denoiser's evaluations that cheap samples, and a score's pilot, can cost at most."""
     model, asked = quick(plan), len(screenable(prompts))
-    searched = asked * plan.screen.search * model.evaluations_per_sample
+    samples = max(plan.screen.search, plan.generate.seeds) if _cheaper(plan) else plan.screen.search
+    searched = asked * samples * model.evaluations_per_sample
     return searched + _cost_of_score(plan, model, asked, min(plan.screen.pilot, asked))
 
 
@@ -250,12 +258,13 @@ class Search:
 
     def __call__(self, part: Part) -> None:
         """Do one part."""
-        found = [_Found(prompt) for prompt in part.payload]
-        for first, end in generate.rounds(self.look.plan.screen.search):
-            still = [each for each in found if each.goes_on(self.look)]
+        plan, found = self.look.plan, [_Found(prompt) for prompt in part.payload]
+        search = plan.screen.search
+        for first, end in (*generate.rounds(search), *generate.rounds(plan.generate.seeds, search)):
+            still = [each for each in found if each.goes_on(self.look, _cheaper(plan))]
             if still:
                 self._draw(still, first, end)
-        rows = [each.row(self.look.plan) for each in found]
+        rows = [each.row(plan) for each in found]
         Store(self.look.root).write(self.made, part.name, rows, Searched)
 
     def _draw(self, still: Sequence["_Found"], first: int, end: int) -> None:
@@ -320,11 +329,15 @@ class _Found:
         if len(self._images) < FIRST:
             self._images.append(image)
 
-    def goes_on(self, look: match.Look) -> bool:
-        """Tell whether too few came surely near yet, and after the first ones whether any so near that more may."""
-        hopeful = len(self._away) < FIRST or min(self._away) <= look.reach
-        sure = sum(distance <= SURELY * look.plan.certify.closest for distance in self._away)
-        return hopeful and sure < look.plan.cliques.least
+    def goes_on(self, look: match.Look, cheaper: bool) -> bool:
+        """Tell whether too few came surely near yet, and whether any so near that more may."""
+        plan, drawn = look.plan, len(self._away)
+        surely = (SURELY if cheaper else 1) * plan.certify.closest
+        if sum(distance <= surely for distance in self._away) >= plan.cliques.least:
+            return False
+        if drawn < plan.screen.search:
+            return drawn < FIRST or min(self._away) <= look.reach
+        return cheaper and min(self._away) <= plan.certify.closest
 
     def near(self, plan: Plan) -> int:
         """Count the samples within tau."""
