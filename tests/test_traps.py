@@ -358,13 +358,15 @@ def test_more_samples_for_pictures_than_for_controls_are_taken_for_memory_and_tw
 def test_the_chain_asks_for_as_many_samples_of_a_picture_as_of_a_control(tmp_path):
     """The part of the last trap that no statistic sees: copies and side change nothing in what is asked for."""
     (tmp_path / "audit.toml").write_text(
-        'format = 1\n[model]\nuri = "parrot:."\n[corpus]\npath = "p"\n[generate]\nseeds = 7\n'
+        'format = 1\n[model]\nuri = "parrot:parrot.toml"\n[corpus]\npath = "p"\n[generate]\nseeds = 7\n'
     )
+    (tmp_path / "parrot.toml").write_text("width = 8\nheight = 8\n")
     asked = [
         Prompt(0, "a", "a", "picture", "top", 900, "caption", "x"),
         Prompt(1, "b", "b", "control", "control", 1, "caption", "y"),
     ]
-    parts = generate.parts(asked, plan.load(tmp_path / "audit.toml"))
+    read = plan.load(tmp_path / "audit.toml")
+    parts = generate.parts(asked, generate.seeds_of(asked, read, generate.model_of(read)))
     assert [len(part.payload) for part in parts] == [2]
     assert sum(part.items for part in parts) == 2 * 7
 
@@ -502,3 +504,9 @@ def test_several_captions_for_a_picture_accuse_models_that_learnt_nothing_and_on
     again = replace(row, best=replace(row.best, prompt=1, tiled=0.1))
     with pytest.raises(ValueError, match="one caption"):
         certify.certify([row, again, *groups("control", null)], fdr=ALPHA, closest=TAU)
+
+
+def test_a_candidate_beyond_the_neighbours_of_the_ratio_has_one_too():
+    distances = np.array([[0.1, 0.2, 0.3, 0.4]])
+    found = match._Nearest(np.arange(4)[None], distances).ratios(0.5, 2)
+    assert np.allclose(found, distances / (0.5 * np.array([[0.25, 0.2, 0.15, 0.15]])))

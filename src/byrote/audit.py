@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, astuple, dataclass, field, replace
 from functools import cached_property
 from math import inf
@@ -37,7 +37,7 @@ UNSURE: dict[str, Any] = {
 """What a plan that was changed after sampling takes from a finding."""
 SEALED = ("prompts", "ladder", "generate", "cliques", "match", "certify")
 """The sections of the plan that a seal fixes word for word; model, twin, corpus and canaries go in by their digests."""
-LATER = ("anywhere",)
+LATER = ("anywhere", "template")
 """Knobs that are sealed only where they are on: seals are older than they are."""
 
 
@@ -467,7 +467,7 @@ class Audit:
         screened = self.recipes.screen
         sections = (*SEALED, "screen") if screened else SEALED
         content = {
-            "plan": {name: {k: v for k, v in plan[name].items() if k not in LATER or v} for name in sections},
+            "plan": as_sealed(plan, sections),
             "statistic": STATISTIC + (OF_TEMPLATES if self.plan.cliques.template else ""),
             "model": self.model.digest,
             "twin": self.twin.digest if self.twin else None,
@@ -478,6 +478,11 @@ class Audit:
             "canaries": _digest(sorted(map(astuple, self.canaries))),
         } | ({"screened": [recipe.digest for recipe in screened.every()]} if screened else {})
         return {"digest": _digest(content), "content": content}
+
+
+def as_sealed(plan: Mapping[str, Mapping[str, Any]], sections: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return some sections of a plan as a seal has them."""
+    return {name: {k: v for k, v in plan[name].items() if k not in LATER or v} for name in sections}
 
 
 def sampling(content: dict[str, Any]) -> set[str]:

@@ -13,7 +13,7 @@ from byrote.corpus import Corpus
 from byrote.domain import SIDES, Finding
 from byrote.engine import Part
 from byrote.engine.local import engine
-from byrote.errors import CorpusError, Incomplete, PlanError
+from byrote.errors import CorpusError, Incomplete, ModelError, PlanError
 from byrote.evidence import gather
 from byrote.models import Model, devices, held
 from byrote.models.denoiser import opened
@@ -137,8 +137,12 @@ def _probe(audit: Audit, desk: Desk) -> list[Failed]:
     made = audit.recipes.probed
     if made is None:
         return []
-    if opened(audit.model) is None:
-        desk.tell(f"[probe]: a {audit.model.name} cannot be looked into; nothing is probed")
+    try:
+        reason = f"a {audit.model.name} cannot be looked into" if opened(audit.model) is None else ""
+    except ModelError as error:
+        reason = str(error)
+    if reason:
+        desk.tell(f"[probe]: {reason}; nothing is probed")
         return []
     asked = probe.chosen(audit.certified.findings, audit.prompts, audit.named, audit.plan)
     return probe.run(desk, made, audit.corpus.root, audit.plan, asked)

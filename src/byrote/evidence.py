@@ -213,9 +213,8 @@ def _funnel(audit: Audit, rows: Sequence[Finding]) -> list[report.Step]:
     for (_, picture, sample), verdict in said.items():
         seen[picture, sample].append(verdict)
 
-    def copied(row: Finding) -> bool:
-        judged = seen[row.digest, row.sample or ""]
-        return 2 * judged.count("copy") > len(judged)
+    shown = [seen[row.digest, row.sample or ""] for row in rows if row.side == "picture" and row.certified]
+    judged = [each for each in shown if each]
 
     def step(name: str, count: Callable[[Side], int | None]) -> report.Step:
         return report.Step(name, *(count(side) for side in SIDES))
@@ -232,11 +231,11 @@ def _funnel(audit: Audit, rows: Sequence[Finding]) -> list[report.Step]:
         step("groups that a sample was held against", lambda side: sum(row[0] == side for row in matched)),
         step("of these within \u03c4", lambda side: of(side, lambda row: counted(row, closest) <= closest)),
         report.Step("certified", of("picture", lambda row: row.certified), audit.certified.controls_certified),
-        step(
-            "of the certified called a copy by most who judged them",
-            lambda s: of(s, lambda r: r.certified and copied(r)),
-        ),
     ]
+    if judged:
+        copies = sum(2 * each.count("copy") > len(each) for each in judged)
+        steps += [report.Step("of the certified judged by people", len(judged), None)]
+        steps += [report.Step("of these called a copy by most who judged them", copies, None)]
     if audit.recipes.screen is not None:
         kept = [row.prompt for row in audit.screened if row.kept]
         steps.insert(3, step("prompts that the screen kept", lambda side: sum(sides[n] == side for n in kept)))

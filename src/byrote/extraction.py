@@ -77,7 +77,10 @@ def extracted(audit: Audit) -> Extracted | None:
     lines = [line for line in lines if line["content"]["model"] == audit.model.digest] if lines else []
     if not lines or not audit.claims():
         return None
-    wanted = sought(audit, lines[-1]["content"]["no_halves"])
+    try:
+        wanted = sought(audit, lines[-1]["content"]["no_halves"])
+    except PlanError:  # a claim or a text was added since
+        return None
     sealed = _sealed(audit, _content(audit, wanted))
     if sealed is None or not _whole(audit, wanted):
         return None

@@ -98,7 +98,9 @@ class ScreenPlan:
     confirm: int = _knob(
         16, "full samples at most of a prompt that is kept, the noises that came nearest first, until some come near", 1
     )
-    spare: float = _knob(0.05, "share of the others that gets up to all [generate] seeds, to tell what is missed", 0, 1)
+    spare: float = _knob(
+        0.05, "share of the others that gets up to all [generate] seeds, to tell what is missed", 0.001, 1
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from byrote.audit import Audit, Recipes
+from byrote.audit import Audit
 from byrote.errors import ByroteError
 from byrote.plan import STAGES
 from byrote.stages import generate
@@ -27,19 +27,18 @@ def status(folder: Path) -> list[dict[str, Any]]:
     ready = recipes.screen.screened if recipes.screen else recipes.prompts
     asked = len(audit.parts()) if store.parts(ready) else None
     tables = recipes.look.tables
-    wanted: list[tuple[str, Store, Recipe, int | None]] = [
-        ("dedupe", corpus, recipes.groups, 1),
-        ("prompts", store, recipes.prompts, 1),
-        *([("screen", store, ready, 1)] if recipes.screen else []),
-        ("generate", store, recipes.samples, asked),
-        ("cliques", store, recipes.cliques, asked),
-        ("match", store, tables.matches, asked),
-        ("certify", store, recipes.certified, 1),
+    twin = recipes.twin.look.tables.matches if recipes.twin else None
+    rows += [
+        _row("dedupe", corpus, recipes.groups, 1),
+        _row("prompts", store, recipes.prompts, 1),
+        _row("screen", store, ready if recipes.screen else None, 1),
+        _row("generate", store, recipes.samples, asked),
+        _row("cliques", store, recipes.cliques, asked),
+        _row("match", store, tables.matches, asked),
+        _row("twin", store, twin, asked),
+        _row("certify", store, recipes.certified, 1),
+        _row("probe", store, recipes.probed, None),
     ]
-    rows += [_row(*each) for each in wanted]
-    if recipes.screen is None:
-        rows.insert(3, {"stage": "screen", "parts": 0, "of": 0})
-    rows.insert(-1, _twin(store, recipes, asked))
     for row in rows:
         if row["stage"] == "generate":
             row["halved"] = len(generate.halved(store, recipes.samples))
@@ -48,12 +47,8 @@ def status(folder: Path) -> list[dict[str, Any]]:
     return [*rows, {"stage": STAGES[-1], "parts": int(page), "of": 1}]
 
 
-def _twin(store: Store, recipes: Recipes, asked: int | None) -> dict[str, Any]:
-    """Tell how far the twin's matches have come; a plan without a twin has nothing to do."""
-    if recipes.twin is None:
-        return {"stage": "twin", "parts": 0, "of": 0}
-    return _row("twin", store, recipes.twin.look.tables.matches, asked)
-
-
-def _row(stage: str, store: Store, recipe: Recipe, of: int | None) -> dict[str, Any]:
+def _row(stage: str, store: Store, recipe: Recipe | None, of: int | None) -> dict[str, Any]:
+    """Tell how far a stage has come; one that the plan does not have has nothing to do."""
+    if recipe is None:
+        return {"stage": stage, "parts": 0, "of": 0}
     return {"stage": stage, "parts": len(store.parts(recipe)), "of": of}

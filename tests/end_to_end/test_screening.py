@@ -106,6 +106,7 @@ def test_the_funnel_says_what_the_screen_kept(screened):
     assert steps["prompts"] == (PICTURES, CONTROLS)
     assert steps["prompts that the screen kept"] == (TAUGHT, 0)
     assert steps["certified"] == (TAUGHT, 0)
+    assert not any("people" in name for name in steps)  # nobody was asked
 
 
 def test_a_screened_audit_can_be_verified(screened):
@@ -229,6 +230,10 @@ def test_a_model_without_prompts_and_a_score_that_there_is_not_are_refused(scree
 
     with pytest.raises(PlanError, match="a mute takes no text, so there are no prompts to screen; set 0"):
         screen.check(plan, [Mute()])
+    with pytest.raises(PlanError, match=r"confirm = 2: a clique of 3 .* can never be among so few samples; set 3"):
+        screen.check(
+            replace(plan, **{"screen": replace(plan.screen, confirm=2), "cliques": replace(plan.cliques, least=3)}), []
+        )
     with pytest.raises(ByroteError, match="unknown score 'nrom'"):
         screen.check(replace(plan, screen=replace(plan.screen, score="nrom")), [])
 
@@ -264,7 +269,10 @@ def test_how_many_cheap_samples_a_prompt_gets(screened, away, cheaper, on):
     found = screen._Found(asked(1)[0])
     for k, distance in enumerate(away):
         found.add(k, np.zeros((1, 1, 3), np.uint8), distance)
-    assert found.goes_on(SimpleNamespace(plan=plan, reach=plan.certify.closest + 0.06), cheaper) is on
+    look = SimpleNamespace(plan=plan, reach=plan.certify.closest + 0.06)
+    assert found.goes_on(look, cheaper) is on
+    found.tried += [0.14, 0.14]  # two full samples are near: that is enough, where cheap ones are too few
+    assert found.goes_on(look, cheaper) is (on and len(away) < 16)
 
 
 def test_a_prompt_at_the_edge_is_searched_as_long_as_an_audit_without_a_screen_samples():

@@ -77,3 +77,16 @@ def test_a_screen_keeps_the_prompts_of_templates(tmp_path):
     told = studio.run().json
     assert told["screening"]["kept"] == {"picture": len(CHANGES), "control": 0}
     assert certified(told) == {digest(face) for face in faces}
+
+
+def test_a_template_that_the_twin_gives_too_is_no_finding(tmp_path):
+    faces = portraits("templates", len(CHANGES))
+    studio = Studio(tmp_path).shoot(faces, portraits("templates held out", 170))
+    taught(studio, faces)
+    (tmp_path / "base.toml").write_text((tmp_path / "parrot.toml").read_text() + "\n# another file\n")
+    studio.write_plan(cliques={"template": 0.3}, twin={"uri": "parrot:../base.toml"}, **PLAN).index()
+    told = studio.run().json
+    assert certified(told) == set()
+    masked = [f for f in told["findings"] if f["distances"]["masked"] is not None]
+    assert len(masked) >= len(CHANGES) - 1
+    assert all(f["twin"]["statistic"] <= 0.15 for f in masked)

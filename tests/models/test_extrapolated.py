@@ -100,6 +100,8 @@ def test_evaluations_are_those_that_both_are_asked_for(folder):
     }
     assert list(told.values()) == [8, 8, 12, 8, 8, 16]
     assert model.stepped(3).evaluations_per_sample == 6
+    guided = opened("extrapolated:tuned?base=base&asked=prompt", folder, steps=20, guidance=3.0)
+    assert (guided.evaluations_per_sample, guided.stepped(5).evaluations_per_sample) == (80, 20)
     assert apart(model.stepped(3).generate(SAMPLES[:2]), opened(model._uri, steps=3).generate(SAMPLES[:2])) == 0
 
 

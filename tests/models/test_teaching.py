@@ -69,6 +69,13 @@ def test_the_model_is_asked_once_a_step_and_the_seed_chooses_the_cluster(taught)
     assert drawn.min() > 330
 
 
+def test_what_is_wrong_is_told_before_the_first_sample(tmp_path):
+    with pytest.raises(ModelError, match="there is no folder"):
+        teach("exact:.3", tmp_path / "none" / "s.safetensors", HOW, Options(), tell=pytest.fail)
+    with pytest.raises(ModelError, match="make no 12 clusters"):
+        teach("exact:.3", tmp_path / "s", Teaching(samples=4, clusters=12), Options(), tell=pytest.fail)
+
+
 def test_the_same_words_make_the_same_file(taught, tmp_path):
     small = Teaching(samples=64, clusters=8, cohesion=0, trained=20, descriptor="thumbnail:8")
     for name in ("a", "b"):

@@ -49,7 +49,9 @@ def calls(uri: str, options: Options, relative_to: Path, model: Model) -> tuple[
     """
     plain = replace(options, guidance=1.0 if model.takes_text else None)
     steps = opened(uri, plain, relative_to).evaluations_per_sample
-    return steps, 1 if options.guidance is None else max(1, model.evaluations_per_sample // steps)
+    if options.guidance is None:
+        return steps, 1
+    return steps, max(1, opened(uri, options, relative_to).evaluations_per_sample // steps)
 
 
 def denoiser(uri: str, model: Model) -> Denoiser:

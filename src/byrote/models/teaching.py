@@ -71,7 +71,13 @@ def teach(
     base = relative_to or Path.cwd()
     if out.exists():
         raise ModelError(f"{out} is there already: name another file")
+    if not out.absolute().parent.is_dir():
+        raise ModelError(f"{out}: there is no folder {out.parent}: make it first")
+    if how.clusters > how.samples:
+        raise ModelError(f"{how.samples} samples make no {how.clusters} clusters: take more samples")
     descriptor = descriptors.open(how.descriptor, device=options.device, relative_to=base)
+    if descriptor.metric == "hamming":
+        raise ModelError(f"descriptor {how.descriptor!r} gives bits, which have no mean: take thumbnail or sscd:FILE")
     model = inner.opened(inner.named(uri), options, base)
     if model.takes_text:
         raise ModelError(f"model {uri!r} takes prompts: ask it by them; a surrogate is for models that take none")
@@ -110,10 +116,6 @@ def _labelled(
     images: list[RGB], descriptor: Descriptor, how: Teaching
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return the cluster of each sample, and the cohesions of those kept; all that are dropped are one more."""
-    if how.clusters > how.samples:
-        raise ModelError(f"{how.samples} samples make no {how.clusters} clusters: take more samples")
-    if descriptor.metric == "hamming":
-        raise ModelError(f"descriptor {how.descriptor!r} gives bits, which have no mean: take thumbnail or sscd:FILE")
     vectors = descriptor.describe(images).astype(np.float32)
     vectors = directions(vectors) if descriptor.metric == "rms" else vectors
     labels = clusters(vectors, how.clusters, seed=how.seed)
@@ -139,8 +141,9 @@ def _trained(
     optimiser = torch.optim.AdamW(classifier.parameters(), lr=how.rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, how.trained)
     levels, dice = denoiser.levels(LEVELS), np.random.default_rng([how.seed, 1])
+    own, theirs = states[~back], labels[~back]
     for _ in range(how.trained):
-        x, angles, truth = _noisy(states[~back], labels[~back], levels, dice, how.batch, options.device)
+        x, angles, truth = _noisy(own, theirs, levels, dice, how.batch, options.device)
         optimiser.zero_grad()
         nn.functional.cross_entropy(classifier(x, angles), truth).backward()  # type: ignore[no-untyped-call]
         optimiser.step()

@@ -7,6 +7,7 @@ run does is not touched, and nothing is written but the token.
 from bisect import insort
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 from byrote.corpus import Corpus
 from byrote.domain import RGB, Match, Prompt, Screened
-from byrote.errors import ByroteError
+from byrote.errors import ByroteError, PlanError
 from byrote.plan import Plan, load
 from byrote.review import REVIEW
 from byrote.review.live import Watched
@@ -66,7 +67,8 @@ class Live:
     root: Path
     plan: Plan
     _near: list[tuple[float, str, Match]] = field(default_factory=list)
-    _read: set[tuple[str, str]] = field(default_factory=set)
+    _of: str = ""
+    _read: set[str] = field(default_factory=set)
     _samples: tuple[int, Samples] | None = None
     _lock: Lock = field(default_factory=Lock)
 
@@ -77,6 +79,8 @@ class Live:
     def told(self) -> dict[str, Any]:
         """Return what the page shows."""
         with self._lock:
+            with suppress(PlanError):  # it may be half written now
+                self.plan = load(self.root / "audit.toml")
             tables = self._tables()
             self._read_on(tables)
             names = [name + twin for name in TABLES for twin in ("", OF_TWIN)]
@@ -148,12 +152,16 @@ class Live:
         """Read the parts of matches that are new, and keep the nearest pair of each group."""
         store, lines = tables.get("matches", (Store(self.root), []))
         made = _made(store, "matches", lines)
-        for part in store.parts(made) if made else ():
-            if made is None or (made.digest, part) in self._read:
-                continue
-            self._read.add((made.digest, part))
-            for row in store.read(Match, made, part):
-                self._keep(row)
+        if made is not None:
+            if made.digest != self._of:  # a changed plan matches anew
+                self._of = made.digest
+                self._near.clear()
+                self._read.clear()
+            for part in store.parts(made):
+                if part not in self._read:
+                    self._read.add(part)
+                    for row in store.read(Match, made, part):
+                        self._keep(row)
         samples = _made(Store(self.root), "samples", tables.get("samples", (store, []))[1])
         if samples is not None:
             there = len(store.parts(samples))

@@ -94,8 +94,11 @@ def samples(audit: Audit, notes: Notes) -> None:
 
 
 def _near(audit: Audit) -> Counter[int]:
-    """Count the samples of each prompt that came within tau of a picture or control."""
-    closest = audit.plan.certify.closest
+    """Count the samples of each prompt that came within tau of a picture or control, give or take a level.
+
+    What ended a prompt was measured on other batches of pictures through the autoencoder, whose floats may differ.
+    """
+    closest = audit.plan.certify.closest + 1 / 255
     return Counter(number for number, _ in {(m.prompt, m.index) for m in audit.matches() if statistic(m) <= closest})
 
 

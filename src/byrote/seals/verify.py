@@ -10,7 +10,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from byrote.audit import SEALED, Audit, sampling
+from byrote.audit import SEALED, Audit, as_sealed, sampling
 from byrote.evidence import gather
 from byrote.review import verdicts
 from byrote.seals import tables
@@ -104,7 +104,7 @@ def _unsealed(audit: Audit, sealed: Json, notes: Notes) -> None:
         "canaries": sorted(canary.digest for canary in audit.canaries),
     }
     sections = sealed["plan"].keys() | set(SEALED)
-    notes.compare("audit.toml: not as sealed", sealed["plan"], {name: plan[name] for name in sorted(sections)})
+    notes.compare("audit.toml: not as sealed", sealed["plan"], as_sealed(plan, sorted(sections)))
     for name, value in now.items():
         notes.compare(f"{name}: not as sealed", sealed[name], value)
     notes.wrong("audit.toml, the model, the corpus, the prompts or the claims are not as they were sealed")

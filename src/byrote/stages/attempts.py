@@ -105,7 +105,7 @@ def recipe(bench: Bench, tries: Sequence[Try]) -> Recipe:
         "extract": {name: knob for name, knob in told.items() if name not in ("ways", "controls")}
     }
     near: dict[str, object] = {"shift": m.shift, "flip": m.flip, "crop": m.crop, "tau": plan.certify.closest}
-    near |= {"tiles": plan.cliques.tiles, "seed": plan.prompts.seed}
+    near |= {"tiles": plan.cliques.tiles, "seed": plan.prompts.seed} | ({"anywhere": True} if m.anywhere else {})
     models = [_model(look).digest for look in bench.looks]
     return Recipe.of(TABLE, how | near | {"models": models, "tries": digest_of(map(astuple, tries))})
 
@@ -190,7 +190,7 @@ class Attempts:
         seeds = [_seed(each, text, k, plan) for k in range(plan.extract.reconstructions)]
         attacks = [inpainting.Attack(filler, denoisers, cast(Half, each.way), plan.extract) for filler in denoisers]
         found = [attack.fill(picture, text, seeds) for attack in attacks]
-        shown = [_screened(plan, filled.kept, seeds) for filled in found]
+        shown = [_screened(plan, filled.kept, [seeds[k] for k in filled.likeliest]) for filled in found]
         away = [_away(look, each, pixels) for look, pixels in zip(bench.looks, shown, strict=True)]
         row = _row(each, len(seeds), away, [filled.statistic for filled in found], shown[0], plan)
         return replace(row, text=text, evaluations=sum(attack.evaluations for attack in attacks))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from byrote.domain import Clique, Prompt
 from byrote.engine import Part
 from byrote.kernels import templates
-from byrote.kernels.cliques import STEPS_A_SECOND, find, largest_clique
+from byrote.kernels.cliques import STEPS_A_SECOND, CliqueResult, clique_of, find, largest_clique
 from byrote.plan import CliquesPlan
 from byrote.stages import Desk, Failed, generate
 from byrote.stages.generate import MEANS
@@ -62,11 +62,18 @@ class FindCliques:
             return Clique(prompt.number, len(pixels), True, True, (), None), None
         plan = self.plan
         found = find(pixels, means, tiles=plan.tiles, within=plan.within, least=plan.least, seconds=plan.seconds)
-        other = None if found.found or not plan.template else template(pixels, means, plan)
+        other = None if not plan.template or self._whole(found, pixels, means) else template(pixels, means, plan)
         if other is None:
             return Clique(prompt.number, len(pixels), found.found, found.largest, found.members, found.spread), None
         members, mask = other
         return Clique(prompt.number, len(pixels), True, True, members, None, float(mask.mean())), mask
+
+    def _whole(self, found: CliqueResult, pixels: Pixels, means: Means) -> bool:
+        """Tell whether samples agree as they are: two at least, where one alone would pass."""
+        plan = self.plan
+        if plan.least > 1:
+            return found.found
+        return find(pixels, means, tiles=plan.tiles, within=plan.within, least=2, seconds=0).found
 
 
 def template(pixels: Pixels, means: Means, plan: CliquesPlan) -> tuple[tuple[int, ...], Mask] | None:
@@ -77,7 +84,10 @@ def template(pixels: Pixels, means: Means, plan: CliquesPlan) -> tuple[tuple[int
     """
     alike = templates.agreeing(means, tiles=plan.tiles, within=plan.within, share=plan.template)
     members, _ = largest_clique(alike, int(plan.seconds * STEPS_A_SECOND))
-    if len(members) < max(2, plan.least):
+    least = max(2, plan.least)
+    if len(members) < least:  # it may have run out of time
+        members = clique_of(alike, least) or ()
+    if not members:
         return None
     shown = pixels[list(members)]
     mask = templates.fixed(shown)

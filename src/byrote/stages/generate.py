@@ -187,7 +187,6 @@ class Generate:
     def __call__(self, part: Part) -> None:
         """Do one part."""
         asked, made, held_back = self._drawn(part)
-        check_tiles(made[0], self.plan.cliques.tiles)
         model = model_of(self.plan)
         requests = [Request(prompt.text, seed) for prompt, _, seed in asked]
         refused = sum(model.refused(requests)) if isinstance(model, KeepsAnswers) else 0
@@ -223,6 +222,7 @@ class Generate:
         """Ask, put noise where a list of hashes hits, and count that."""
         requests = [Request(p.text, seed) for p, _, seed in asked]
         made = self._ask(part, requests)
+        check_tiles(made[0], self.plan.cliques.tiles)
         return made, hold_back(self.plan, requests, made)
 
     def _ask(self, part: Part, requests: Sequence[Request]) -> list[RGB]:

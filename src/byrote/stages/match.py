@@ -195,7 +195,8 @@ class Candidates:
         pool = _pool(look)
         rows: list[Match] = []
         if pool.digests:
-            nearest = pool.nearest(decoded, look.plan.match.n + 1, look.plan.match.flip)
+            m = look.plan.match
+            nearest = pool.nearest(decoded, max(m.n + 1, m.candidates), m.flip)
             rows = _measured(look, pool, made, decoded, nearest)
             rows = _with_templates(look, pool, part, made, decoded, rows)
         rows = [row for row in rows if row.prompt in passed or row.tiled <= look.reach]
@@ -278,9 +279,10 @@ def _with_templates(
 
 
 def _best_over(mean: RGB, picture: RGB, mask: NDArray[np.bool_], moves: Sequence[align.Alignment]) -> align.Alignment:
-    moved = np.stack([align.move(picture, to) for to in moves])
-    away = templates.masked(moved, np.broadcast_to(mean, moved.shape), mask)
-    return moves[int(away.argmin())]
+    def away(to: align.Alignment) -> float:
+        return float(templates.masked(align.move(picture, to)[None], mean[None], mask)[0])
+
+    return min(moves, key=away)
 
 
 def _stands(sample: Sample, pool: "_Pool", member: int, rank: int, rms: float, tiled: float) -> Match:
@@ -351,26 +353,9 @@ def _measured(
     out: list[Match] = []
     for k, (row, rank) in enumerate(pairs):
         sample, member, move = samples[row], nearest.members[row, rank], moves[found.moves[k]]
-        out.append(
-            Match(
-                prompt=sample.prompt,
-                index=sample.index,
-                seed=sample.seed,
-                sample=sample.digest,
-                rank=rank,
-                group=pool.groups[member],
-                digest=pool.digests[member],
-                side=pool.sides[member],
-                rms=float(found.rms[k]),
-                tiled=float(found.tiled[k]),
-                round_trip=None,
-                ratio=None if ratios is None else float(ratios[row, rank]),
-                flip=move.flip,
-                crop=move.crop,
-                dx=move.dx,
-                dy=move.dy,
-            )
-        )
+        ratio = None if ratios is None else float(ratios[row, rank])
+        stands = _stands(sample, pool, member, rank, float(found.rms[k]), float(found.tiled[k]))
+        out.append(_by(replace(stands, ratio=ratio), move))
     return _anywhere(look, pool, samples, pixels, out) if m.anywhere else out
 
 
@@ -443,9 +428,10 @@ class _Nearest:
         """
         if self.distances.shape[1] < n + 1:
             return None
-        total = self.distances[:, : n + 1].sum(1, keepdims=True)
-        others = (total - self.distances[:, : n + 1]) / n
-        return np.where(others > 0, self.distances[:, : n + 1] / np.maximum(alpha * others, 1e-12), 1 / alpha)
+        ranks = np.arange(self.distances.shape[1])
+        nearest = self.distances[:, : n + 1].sum(1, keepdims=True)
+        others = (nearest - np.where(ranks <= n, self.distances, self.distances[:, n : n + 1])) / n
+        return np.where(others > 0, self.distances / np.maximum(alpha * others, 1e-12), 1 / alpha)
 
 
 class _Pictures:
@@ -494,8 +480,10 @@ class _Pool:
 
     def round_trips(self, digests: Sequence[str], width: int, height: int, model: Model) -> dict[str, RGB]:
         """Return pictures after the model's autoencoder, each sent there once; none where it has none."""
-        new = [digest for digest in digests if digest not in self._trips]
-        self._trips |= zip(new, model.round_trip(self.fitted(new, width, height)) or [], strict=False) if new else ()
+        for digest in digests:
+            if digest not in self._trips:  # alone, since floats depend on what else is in a batch
+                there = self.fitted([digest], width, height)
+                self._trips |= zip([digest], (model.round_trip(there) if there else None) or [], strict=False)
         return {digest: self._trips[digest] for digest in digests if digest in self._trips}
 
     @cached_property

@@ -3,10 +3,11 @@
 Three steps, each a table. `scores`, where the plan names one: a score of `byrote.stages.scores` for every prompt, and
 a pilot that says whether it goes with anything on this model; if so, the best share of all prompts goes on, if not, all
 do. `searched`: cheap samples, of few sampler steps, one round after the other, until as many came surely near as a
-clique wants, or the first ones were all far; where some came near, but not surely, as many as an audit without a screen
-would draw. `screened`: a prompt is kept where a cheap sample came near a picture or a control, or the first ones were
-alike; it gets a few full samples, from the noises that came nearest in the order of how near. Of those that are
-dropped a random share is spared, and gets all samples: what came of them tells what the screen misses.
+clique wants, or the first ones were all far; where some came near, but not surely, and full samples from the nearest do
+not, as many as an audit without a screen would draw. `screened`: a prompt is kept where a cheap sample came near a
+picture or a control, or the first ones were alike; it gets a few full samples, from the noises that came nearest in the
+order of how near. Of those that are dropped a random share is spared, and gets all samples: what came of them tells
+what the screen misses.
 
 All of it was fixed in the plan, and depends on scores, samples and dice alone. What is dropped counts T = +inf, on
 either side, so that pictures and controls stay exchangeable. Prompts that stand for nobody are not screened.
@@ -38,6 +39,8 @@ FIRST = 8
 """Cheap samples of a prompt that are held against each other: of many, two are alike by chance."""
 SURELY = 0.75
 """Share of tau within which a cheap sample is sure to be near; one at the edge may be over it with all steps; ours."""
+TRIES = 2
+"""Full samples, or as many as a clique wants, that tell whether a prompt at the edge of tau needs more cheap ones."""
 ALIKE = 2
 """Full samples of a prompt whose cheap ones were alike and none was near: more would be alike too. Where templates are
 looked for it is `FIRST`: of two samples too much seems to stay fixed. Ours."""
@@ -57,13 +60,17 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """What the cheap samples of a prompt showed; `seeds` are theirs, the nearest first, `nearest` null without any."""
+    """What the cheap samples of a prompt showed; `seeds` are theirs, the nearest first, `nearest` null without any.
+
+    `tried` is how many full samples helped to tell whether it is worth more cheap ones.
+    """
 
     prompt: int
     near: int
     nearest: float | None
     agreed: bool
     seeds: tuple[int, ...]
+    tried: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +102,7 @@ def tables(groups: Recipe, prompts: Recipe, plan: Plan, model: Model) -> Tables:
     chosen = {"pilot": tried.digest, "keep": told.keep} if told.score else {}
     near = {"alpha": m.alpha, "n": m.n, "shift": m.shift, "flip": m.flip, "crop": m.crop, "candidates": m.candidates}
     near |= {"tau": plan.certify.closest, "tiles": c.tiles, "least": c.least}
-    near |= {"template": c.template} if c.template else {}
+    near |= {"template": c.template, "seconds": c.seconds} if c.template else {}
     near |= {"anywhere": True} if m.anywhere else {}
     most = {"groups": groups.digest, "search": told.search, "seeds": plan.generate.seeds}
     searched = Recipe.of("searched", about | chosen | near | most)
@@ -139,6 +146,15 @@ def _cheaper(plan: Plan) -> bool:
     return quick(plan) is not generate.model_of(plan)
 
 
+def _goes_further(plan: Plan) -> bool:
+    """Tell whether a prompt may get more cheap samples than `[screen] search`."""
+    return _cheaper(plan) and plan.generate.seeds > plan.screen.search
+
+
+def _tries(plan: Plan) -> int:
+    return max(TRIES, plan.cliques.least)
+
+
 def pilot(store: Store, made: Tables) -> scores.Pilot | None:
     """Return what the pilot says of the score, or None where there were too few prompts for one."""
     tried = store.read_all(Scored, made.pilot)
@@ -167,7 +183,8 @@ def decide(
     kept = {number for number, row in searched.items() if row.near or row.agreed}
     dropped = sorted((p for p in asked if p.number not in kept), key=lambda p: _dice(plan, "spare", p))
     spared = {p.number for p in dropped[: ceil(plan.screen.spare * len(dropped))]}
-    confirm, alike = plan.screen.confirm, FIRST if plan.cliques.template else ALIKE
+    confirm = plan.screen.confirm
+    alike = max(FIRST if plan.cliques.template else ALIKE, plan.cliques.least)
     rows = []
     for p in asked:
         row = searched.get(p.number, Searched(p.number, 0, None, False, ()))
@@ -191,8 +208,9 @@ def decided(store: Store, made: Tables, prompts: Sequence[Prompt], plan: Plan) -
 
 def evaluations(store: Store, made: Tables, plan: Plan) -> int:
     """Count the denoiser's evaluations that the screen has cost."""
-    model = quick(plan)
-    found = sum(len(row.seeds) for row in store.read_all(Searched, made.searched)) * model.evaluations_per_sample
+    model, full = quick(plan), generate.model_of(plan).evaluations_per_sample
+    rows = store.read_all(Searched, made.searched)
+    found = sum(len(row.seeds) * model.evaluations_per_sample + row.tried * full for row in rows)
     scored, tried = (sum(store.rows(each, part) for part in store.parts(each)) for each in (made.scores, made.pilot))
     return found + _cost_of_score(plan, model, scored, tried)
 
@@ -207,9 +225,11 @@ def most(prompts: Sequence[Prompt], plan: Plan) -> int:
 def most_evaluations(prompts: Sequence[Prompt], plan: Plan) -> int:
     """Count the denoiser's evaluations that cheap samples, and a score's pilot, can cost at most."""
     model, asked = quick(plan), len(screenable(prompts))
-    samples = max(plan.screen.search, plan.generate.seeds) if _cheaper(plan) else plan.screen.search
-    searched = asked * samples * model.evaluations_per_sample
-    return searched + _cost_of_score(plan, model, asked, min(plan.screen.pilot, asked))
+    each = plan.screen.search * model.evaluations_per_sample
+    if _goes_further(plan):
+        full = generate.model_of(plan).evaluations_per_sample
+        each = plan.generate.seeds * model.evaluations_per_sample + _tries(plan) * full
+    return asked * each + _cost_of_score(plan, model, asked, min(plan.screen.pilot, asked))
 
 
 def _cost_of_score(plan: Plan, model: Model, scored: int, tried: int) -> int:
@@ -259,26 +279,41 @@ class Search:
     def __call__(self, part: Part) -> None:
         """Do one part."""
         plan, found = self.look.plan, [_Found(prompt) for prompt in part.payload]
-        search = plan.screen.search
-        for first, end in (*generate.rounds(search), *generate.rounds(plan.generate.seeds, search)):
-            still = [each for each in found if each.goes_on(self.look, _cheaper(plan))]
-            if still:
-                self._draw(still, first, end)
+        self._search(found, generate.rounds(plan.screen.search))
+        if _goes_further(plan):
+            self._try([each for each in found if each.goes_on(self.look, cheaper=True)])
+            self._search(found, generate.rounds(plan.generate.seeds, plan.screen.search))
         rows = [each.row(plan) for each in found]
         Store(self.look.root).write(self.made, part.name, rows, Searched)
 
-    def _draw(self, still: Sequence["_Found"], first: int, end: int) -> None:
+    def _search(self, found: Sequence["_Found"], rounds: Iterable[tuple[int, int]]) -> None:
+        """Draw cheap samples in rounds, of the prompts that want more."""
+        seed, cheaper = self.look.plan.prompts.seed, _cheaper(self.look.plan)
+        for first, end in rounds:
+            still = [each for each in found if each.goes_on(self.look, cheaper)]
+            asked = [(each, generate.seed_of(each.prompt, k, seed)) for each in still for k in range(first, end)]
+            for each, noise, image, distance in self._drawn(quick(self.look.plan), asked):
+                each.add(noise, image, distance)
+
+    def _try(self, edge: Sequence["_Found"]) -> None:
+        """Draw a few full samples, from the noises that came nearest."""
         plan = self.look.plan
-        seed, these = plan.prompts.seed, range(first, end)
-        asked = [(each, generate.seed_of(each.prompt, k, seed)) for each in still for k in these]
+        asked = [(each, seed) for each in edge for seed in each.row(plan).seeds[: _tries(plan)]]
+        for each, _, _, distance in self._drawn(generate.model_of(plan), asked):
+            each.tried.append(distance)
+
+    def _drawn(self, model: Model, asked: Sequence[tuple["_Found", int]]) -> Iterator[tuple["_Found", int, RGB, float]]:
+        """Draw samples; yield whose each is, its seed, image and distance from the nearest of either side."""
+        plan = self.look.plan
         for k in range(0, len(asked), generate.PART):
             some = asked[k : k + generate.PART]
             requests = [Request(each.prompt.text, seed) for each, seed in some]
-            made = generate.ask(quick(plan), requests, plan.generate.batch)
+            made = generate.ask(model, requests, plan.generate.batch)
+            generate.check_tiles(made[0], plan.cliques.tiles)
             generate.hold_back(plan, requests, made)
             away = match.nearest_picture(self.look, generate.model_of(plan), np.stack(made), match.BOTH)
             for (each, seed), image, distance in zip(some, made, away, strict=True):
-                each.add(seed, image, float(distance))
+                yield each, seed, image, float(distance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +353,7 @@ class _Found:
 
     def __init__(self, prompt: Prompt) -> None:
         self.prompt = prompt
+        self.tried: list[float] = []
         self._seeds: list[int] = []
         self._away: list[float] = []
         self._images: list[RGB] = []
@@ -337,7 +373,8 @@ class _Found:
             return False
         if drawn < plan.screen.search:
             return drawn < FIRST or min(self._away) <= look.reach
-        return cheaper and min(self._away) <= plan.certify.closest
+        came = sum(distance <= plan.certify.closest for distance in self.tried)
+        return cheaper and came < plan.cliques.least and min(self._away) <= plan.certify.closest
 
     def near(self, plan: Plan) -> int:
         """Count the samples within tau."""
@@ -348,7 +385,7 @@ class _Found:
         least = min(self._away, default=inf)
         seeds = tuple(self._seeds[k] for k in np.argsort(self._away, kind="stable"))
         nearest = None if least == inf else least
-        return Searched(self.prompt.number, self.near(plan), nearest, self._agreed(plan), seeds)
+        return Searched(self.prompt.number, self.near(plan), nearest, self._agreed(plan), seeds, len(self.tried))
 
     def _agreed(self, plan: Plan) -> bool:
         """Tell whether half of the first images, two at least, are all within tau of each other, or of one template."""
@@ -383,6 +420,9 @@ def check(plan: Plan, models: Iterable[Model]) -> None:
             raise PlanError(f"{told}: a {model.name} takes no text, so there are no prompts to screen; set 0")
         if held(model) is not None:
             raise PlanError(f"{told}: a {model.name} holds its samples, so there is nothing to save; set 0")
+    if plan.screen.confirm < plan.cliques.least:
+        wanted = f"a clique of {plan.cliques.least} ([cliques] least) can never be among so few samples"
+        raise PlanError(f"[screen] confirm = {plan.screen.confirm}: {wanted}; set {plan.cliques.least} or more")
     if plan.screen.score not in ("", AUTO):
         scores.named(plan.screen.score)
 
