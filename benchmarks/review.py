@@ -27,13 +27,13 @@ from byrote import images
 from byrote.demo.portraits import draw as portrait
 from byrote.demo.portraits import meet
 from byrote.domain import Sample
-from byrote.kernels.align import IDENTITY, Alignment
 from byrote.review import draw
 from byrote.review.app import Given, application
 from byrote.review.desk import Desk
 from byrote.review.draw import Key, Pair
-from byrote.review.looks import Looks, size_of
+from byrote.review.looks import Looks
 from byrote.review.pairs import of_key
+from byrote.review.planted import size_of
 from byrote.review.serve import hosts, listening, serve
 from byrote.review.tokens import tokens
 from byrote.reviewing.albums import Samples
@@ -41,8 +41,6 @@ from byrote.store import Recipe, Store
 
 RESULTS = Path(__file__).parent / "results"
 POOL, PART = 64, 2048
-MOVES = (IDENTITY, Alignment(True, 0.95, 1, 1))
-"""How pictures are moved onto samples: half of them, which costs a third image."""
 MADE = Recipe.of("samples", {"benchmark": "review"})
 SHOWN = (
     "last => { const now = document.getElementById('stage').dataset.shown; return now !== undefined && now !== last }"
@@ -75,7 +73,7 @@ def prepare(work: Path, matches: int, side: int) -> None:
 def run_server(work: Path) -> None:
     """Serve the draw, and tell how long the start took."""
     began = time.perf_counter()
-    pairs = of_key(draw.read(work / "review"), lambda pair: ({}, MOVES[int(pair.picture) % len(MOVES)]))
+    pairs = of_key(draw.read(work / "review"))
     found = Samples(Store(work), MADE)
     found.places  # noqa: B018 - read now, as the first pair would
     desk = Desk("measure", pairs, ["ann"], work / "verdicts.sqlite")

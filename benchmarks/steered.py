@@ -5,12 +5,11 @@
 
 finextract: LoRAs of eight people over the demo's model (benchmarks/lora.py), trained for 100 and 400 steps. Of each
 caption, of the eight and of 40 people that were never trained on alike, 8 samples of 25 steps of the LoRA alone, and 4
-of each `extrapolated:` weight, whose samples cost twice as much. side: the DDPM of benchmarks/digits.py, whose ten planted
-digits have 60, 16 and 8 copies among 400 that are seen once. 4,096 samples of the model; or 2,048 from which a
-surrogate is made (`byrote surrogate`) and 2,048 under its condition. Told are pictures within tau of any sample, and
+of each `extrapolated:` weight, whose samples cost twice as much. side: the DDPM of benchmarks/digits.py, whose ten
+planted digits have 60, 16 and 8 copies among 400 that are seen once. 4,096 samples of the model; or 2,048 from which a
+surrogate is made (`byrote surrogate`), and 2,048 under its condition. Told are pictures within tau of any sample, and
 as many that nobody trained on: what comes of these comes by chance. tau is the preset .15, of the digits .09, which
-benchmarks/digits.py measured on others. Seeds of the two ways are the same. About 15
-CPU-minutes each.
+benchmarks/digits.py measured on others. Seeds of the two ways are the same. About 15 CPU-minutes each.
 """
 
 import argparse

@@ -66,6 +66,7 @@ def test_what_is_judged_on_the_page_is_measured_and_what_is_explored_is_not(audi
                 assert shapes == {(32, 32, 3)}
                 ask(address, "api/verdicts", {"id": turn["id"], "verdict": "no", "note": "", "key": turn["id"]})
         progress = ask(told["progress"], "api/progress")
+        blind = told["reviewers"]["ann"]
     assert [row[2] for row in progress["reviewers"]] == [str(told["pairs"])] * 2
     assert any("are within tau" in line or "copies among" in line for line in progress["words"])
     capsys.readouterr()
@@ -76,6 +77,7 @@ def test_what_is_judged_on_the_page_is_measured_and_what_is_explored_is_not(audi
     with served(audited.audit, "--reviewer", "ann", "--explore") as told:
         assert told["progress"] is None
         address = told["reviewers"]["ann"]
+        assert urlsplit(address).path != urlsplit(blind).path
         first, *_ = ask(address, "api/turns?from=0&count=1")["turns"]
         assert "near enough to count (within tau, 0.15)" in first["facts"]["T"]
         assert first["facts"]["controls"].startswith("nearer than every one of the ")
@@ -104,6 +106,12 @@ def test_who_has_judged_all_is_told_what_each_pair_was_as_the_key_has_it(audited
         assert facts["picture"].startswith(kinds[pair.kind])
         assert ("T" in facts) is (pair.kind != "planted")
         assert pair.statistic is None or facts["T"].startswith(f"{pair.statistic:.4f}")
+
+
+def test_printed_addresses_are_those_that_reviewers_call(audited):
+    with served(audited.audit, "--reviewer", "eve", "--public", "https://Pairs.example:443/") as told:
+        assert told["reviewers"]["eve"].startswith("https://pairs.example/")
+        assert told["progress"].startswith("https://pairs.example/")
 
 
 def test_verdicts_outlive_a_changed_plan_because_they_hang_on_what_is_shown(audited, capsys):
@@ -135,6 +143,7 @@ def test_verdicts_outlive_a_changed_plan_because_they_hang_on_what_is_shown(audi
         (["--host", "0.0.0.0"], "name one address"),
         (["--host", "192.0.2.1"], "cannot listen there"),
         (["--port", "99999999"], "cannot listen there"),
+        (["--public", "pairs.example"], "give http or https, a host"),
         (["--overlap", "2"], "is no share from 0 to 1"),
     ],
 )

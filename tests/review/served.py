@@ -39,17 +39,18 @@ def pixels(digest):
     return rng.integers(0, 256, (6, 6, 3), np.uint8).repeat(SIDE // 6, 0).repeat(SIDE // 6, 1)
 
 
-def pairs(count, facts=None):
-    """Return so many pairs: every eighth a planted copy, half of them moved."""
+def pairs(count, facts=None, mode="measure"):
+    """Return so many pairs: every eighth a planted copy, half of them moved, which the mode "explore" tells."""
+    moves = MOVES if mode == "explore" else [None]
     return [
-        Shown(f"p{k:04d}", f"picture {k}", f"sample {k}" if k % 8 else "", facts or SECRET, MOVES[k % len(MOVES)])
+        Shown(f"p{k:04d}", f"picture {k}", f"sample {k}" if k % 8 else "", facts or SECRET, moves[k % len(moves)])
         for k in range(count)
     ]
 
 
-def given(folder, count, names, *, mode="measure", overlap=1.0, facts=None):
-    """Return what a page is about: `count` pairs, every eighth a planted copy."""
-    desk = Desk(mode, pairs(count, facts), names, folder / "verdicts.sqlite", overlap)
+def given(folder, count, names, *, mode="measure", overlap=1.0, facts=None, gone=()):
+    """Return what a page is about: `count` pairs, every eighth a planted copy; the pictures `gone` are not there."""
+    desk = Desk(mode, pairs(count, facts, mode), names, folder / "verdicts.sqlite", overlap)
     told = {"words": ["no verdicts yet"], "outlook": ["nothing"], "reviewers": [[name, "1", "0"] for name in names]}
     lists = [
         ("Others", [("sample", "sample 1", "one")]),
@@ -58,7 +59,8 @@ def given(folder, count, names, *, mode="measure", overlap=1.0, facts=None):
     ]
     around = {"measure": None, "explore": lambda id: lists}[mode]
     band = [[0.01, 1.0, 0.1, 1.0], [0.02, 0.5, 0.1, 0.9]]
-    return Given(desk, Looks(pixels, pixels, (SIDE, SIDE)), lambda: told | {"band": band}, around=around)
+    looks = Looks(lambda digest: None if digest in gone else pixels(digest), pixels, (SIDE, SIDE))
+    return Given(desk, looks, lambda: told | {"band": band}, around=around)
 
 
 @dataclass
@@ -69,12 +71,13 @@ class Server:
     count: int
     names: tuple[str, ...] = ("ann", "bob")
     mode: str = "measure"
+    gone: tuple[str, ...] = ()
     port: int = 0
     process: subprocess.Popen | None = None
     tokens: dict = field(default_factory=dict)
 
     def start(self):
-        told = json.dumps([str(self.folder), self.count, self.names, self.mode, self.port])
+        told = json.dumps([str(self.folder), self.count, self.names, self.mode, self.gone, self.port])
         command = [sys.executable, "-m", "review.served", told]
         env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
@@ -110,9 +113,9 @@ class Server:
 
 
 def main(told):
-    folder, count, names, mode, port = json.loads(told)
+    folder, count, names, mode, gone, port = json.loads(told)
     facts = HOSTILE if mode == "explore" else None
-    about = given(Path(folder), count, names, mode=mode, facts=facts)
+    about = given(Path(folder), count, names, mode=mode, facts=facts, gone=gone)
     known = tokens(Path(folder), [*names, PROGRESS])
     listens = listening("127.0.0.1", port)
     bound = listens.getsockname()[1]

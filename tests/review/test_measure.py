@@ -220,21 +220,42 @@ def test_planted_copies_and_controls_give_each_reviewer_exact_rates():
         key, "ann", lambda p: "unsure" if p in missed else "copy" if p.kind == "planted" or p in fooled else "no"
     )
     (ann,) = measure(key, verdicts).reviewers
-    assert (ann.sensitivity.k, ann.sensitivity.n) == (7, 10)
-    assert (ann.sensitivity.low, ann.sensitivity.high) == clopper_pearson(7, 10)
+    assert (ann.sensitivity.k, ann.sensitivity.n, ann.unsure_planted, ann.unsure_controls) == (7, 7, 3, 0)
+    assert (ann.sensitivity.low, ann.sensitivity.high) == clopper_pearson(7, 7)
     assert (ann.false_positives.k, ann.false_positives.n) == (4, 20)
     assert (ann.false_positives.low, ann.false_positives.high) == clopper_pearson(4, 20)
     assert ann.judged == len(key.pairs)
 
 
-def test_the_majority_has_rates_of_its_own_where_a_tie_calls_nothing_a_copy():
+def test_unsure_calls_a_control_neither_a_copy_nor_none():
+    key = drawn(count=80, controls=60)
+    told = measure(key, said(key, "ann", lambda _: "unsure"))
+    assert (told.reviewers[0].false_positives, told.reviewers[0].unsure_controls) == (None, 20)
+    assert (told.majority.false_positives, told.majority.unsure_controls) == (None, 20)
+    controls = [p for p in key.pairs if p.kind == "control"]
+    some = measure(key, said(key, "ann", lambda p: "copy" if p in controls[:1] else "unsure")).reviewers[0]
+    assert (some.false_positives.k, some.false_positives.n, some.unsure_controls) == (1, 1, 19)
+
+
+def test_the_majority_has_rates_of_its_own_whose_ends_hold_whatever_a_tie_would_have_been():
     key = drawn(count=80, controls=60)
     planted = [p for p in key.pairs if p.kind == "planted"]
     verdicts = said(key, "ann", lambda _: "copy") | said(key, "bob", lambda p: "no" if p in planted[:4] else "copy")
     told = measure(key, verdicts)
     assert [r.sensitivity.k for r in told.reviewers] == [10, 6]
-    assert (told.majority.sensitivity.k, told.majority.sensitivity.n) == (6, 10)
+    rate = told.majority.sensitivity
+    assert (rate.k, rate.n, told.majority.unsure_planted) == (6, 6, 4)
+    assert (rate.low, rate.high) == (clopper_pearson(6, 10)[0], 1)
     assert (told.majority.false_positives.k, told.majority.false_positives.n) == (20, 20)
+
+
+@pytest.mark.parametrize(("common", "told"), [(9, 0), (10, 1)])
+def test_few_common_pairs_have_no_kappa(common, told):
+    key = one("candidate", *map(str, range(common)))
+    verdicts = said(key, "ann", lambda p: VERDICTS[int(p.id) % 3]) | said(key, "bob", lambda p: VERDICTS[int(p.id) % 4])
+    assert len(measure(key, verdicts).agreement) == told
+    verdicts |= said(key, "cas", lambda p: VERDICTS[int(p.id) % 2])
+    assert len(measure(key, verdicts).agreement) == 4 * told
 
 
 def test_neither_planted_copies_nor_controls_count_as_copies_of_the_model():

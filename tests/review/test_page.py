@@ -135,6 +135,47 @@ def test_two_people_judge_by_keys_through_a_reload_and_a_kill_and_no_verdict_is_
     assert ann.trouble == bob.trouble == []
 
 
+def refusing(page, status):
+    """Let the page hear this status to every verdict, until it is unrouted."""
+    answer = {"status": status, "content_type": "application/json", "body": '{"error": "no"}'}
+    page.route("**/api/verdicts", lambda route: route.fulfill(**answer))
+
+
+def test_a_verdict_on_what_the_server_no_longer_knows_is_dropped_in_words(browser, server):
+    ann = Reviewer(browser, server, "ann")
+    first = ann.sees()
+    refusing(ann.page, 404)
+    ann.page.keyboard.press("c")
+    ann.sees(first)
+    ann.stored()
+    assert f"no longer known. Pair {first} is open again" in ann.page.inner_text("#alert")
+    ann.page.unroute("**/api/verdicts")
+    ann.page.keyboard.press("ArrowLeft")
+    ann.sees("p0001")
+    ann.page.keyboard.press("n")
+    ann.sees(first)
+    ann.stored()
+    assert [row[1:] for row in events(server)] == [("picture 0", "", "no")]
+
+
+@pytest.mark.parametrize("status", [403, 421])
+def test_a_verdict_that_the_server_refuses_waits_in_words_and_the_page_begins_without_it(browser, server, status):
+    ann = Reviewer(browser, server, "ann")
+    first = ann.sees()
+    refusing(ann.page, status)
+    ann.page.keyboard.press("c")
+    second = ann.sees(first)
+    ann.page.wait_for_function(f"() => document.getElementById('alert').textContent.includes('({status}). 1 of your')")
+    ann.page.once("dialog", lambda dialog: dialog.accept())  # whether to leave what is not stored
+    ann.page.reload()
+    assert ann.sees() == second
+    assert ann.page.inner_text("#state") == "1 not stored yet"
+    assert ann.page.inner_text("#place").endswith(", 1 judged")
+    ann.page.unroute("**/api/verdicts")
+    ann.stored()
+    assert [row[1:] for row in events(server)] == [("picture 0", "", "copy")]
+
+
 def test_undo_skip_notes_and_moves_do_what_their_keys_say(browser, server):
     ann = Reviewer(browser, server, "ann")
     keyboard, page = ann.page.keyboard, ann.page
@@ -176,6 +217,37 @@ COLOURS = """() => { const c = document.getElementById('over');
   const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
   const found = new Set();
   for (let i = 0; i < d.length; i += 4) found.add(d.slice(i, i + 3).join()); return [...found] }"""
+
+
+def test_a_pair_whose_image_is_gone_holds_nobody_up(browser, tmp_path):
+    server = Server(tmp_path, 3, gone=("picture 1",)).start()
+    try:
+        ann = Reviewer(browser, server, "ann")
+        keyboard, page = ann.page.keyboard, ann.page
+        keyboard.press("c")
+        assert ann.sees("p0000") == "p0001"
+        assert page.is_visible("#gone")
+        keyboard.press("z")
+        assert ann.sees("p0001") == "p0000"
+        keyboard.press("n")
+        assert ann.sees("p0000") in ("p0001", "p0002")
+        page.keyboard.press("s") if page.is_visible("#gone") else None
+        assert ann.sees("p0001") == "p0002"
+        keyboard.press("n")
+        assert ann.sees("p0002") == ""
+        assert "Every pair of yours is judged" in page.inner_text("#done")
+        keyboard.press("ArrowLeft")
+        assert ann.sees("") == "p0002"
+        assert page.inner_text("#place").startswith("Pair 3 of 3")
+        for _ in range(3):
+            keyboard.press("ArrowRight")
+        page.keyboard.press("s")
+        ann.sees("p0002")
+        keyboard.press("i")
+        assert ann.sees("") == "p0000"
+        assert ann.trouble == []
+    finally:
+        server.kill()
 
 
 def test_a_level_goes_with_a_verdict_and_pairs_are_gone_through_by_verdict(browser, server):

@@ -14,15 +14,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from byrote import images
+from byrote.demo.portraits import draw as portrait
+from byrote.demo.portraits import meet
 from byrote.errors import ByroteError, StoreError
+from byrote.kernels import align
 from byrote.kernels.align import Alignment
 from byrote.review import VERDICTS, verdicts
 from byrote.review.app import application
 from byrote.review.desk import Conflict, Desk
 from byrote.review.guard import BODY, BURST, STRANGERS, Allowance
-from byrote.review.looks import Looks
+from byrote.review.looks import Looks, nearest
 from byrote.review.pairs import Shown, dealt
-from byrote.review.serve import hosts, listening
+from byrote.review.serve import hosts, listening, origin_of
 from byrote.review.tokens import FILE, tokens, whose
 
 from .served import HOSTILE, SECRET, SIDE, Server, pairs, pixels
@@ -43,16 +46,16 @@ def server(tmp_path_factory):
 class Door:
     """The pages in this process, asked without a network."""
 
-    def __init__(self, folder, **options):
+    def __init__(self, folder, public="", **options):
         self.about = set_up(folder, 20, NAMES, **options)
         self.tokens = {"ann": "a" * 32, "bob": "b" * 32, "": "c" * 32}
-        self.app = application(self.about, dict(self.tokens), hosts("127.0.0.1", 1))
+        self.app = application(self.about, dict(self.tokens), hosts("127.0.0.1", 1), public)
 
-    def ask(self, path, method="GET", body=b"", name="ann", headers=()):
+    def ask(self, path, method="GET", body=b"", name="ann", headers=(), host=HOST):
         path, _, query = f"/{self.tokens[name]}/{path}".partition("?")
         sent, answer = [{"type": "http.request", "body": body, "more_body": False}], []
         scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "headers": []}
-        scope |= {"query_string": query.encode(), "headers": [(b"host", HOST.encode()), *headers]}
+        scope |= {"query_string": query.encode(), "headers": [(b"host", host.encode()), *headers]}
 
         async def receive():
             return sent.pop()
@@ -205,6 +208,7 @@ def test_the_blind_mode_tells_nothing_of_what_a_pair_is(door):
     keys = {"ordinal", "id", "verdict", "note", "level", "moved", "told", "facts"}
     assert [set(turn) for turn in told["turns"]] == [keys] * 20
     assert all(turn["facts"] == {} for turn in told["turns"])
+    assert all(turn["moved"] == "" for turn in told["turns"])
     assert not re.search("picture|sample|planted|control|0123", json.dumps(told))
     assert door.ask("api/pairs/p0001/more")[0] == 404
     assert door.ask("api/find?after=0&text=planted")[1] == {"turns": []}
@@ -236,6 +240,23 @@ def test_the_picture_is_moved_onto_the_sample_for_what_lays_them_over_each_other
     assert images.decode(aligned)[:, :14].max() < 50
     plain = looks.both(Shown("b", "x", "y"))
     assert plain[1] == plain[2]
+
+
+@pytest.mark.parametrize("side", [64, 128])
+def test_without_a_move_of_its_own_a_picture_is_moved_as_brings_it_nearest_planted_or_not(side):
+    picture = portrait(meet("looks", 1))
+    picture = images.resize(picture, side, side)
+    shifted = align.move(picture, Alignment(True, 1.0, 2 * side // 64, 0))
+    looks = Looks(lambda _: picture, lambda _: shifted, (side, side))
+    sample, still, aligned = (images.decode(data).astype(int) for data in looks.both(Shown("a", "x", "y", move=None)))
+    assert 4 * np.abs(sample - aligned).mean() < np.abs(sample - still).mean()
+    planted = looks.both(Shown("b", "x", "", move=None))
+    assert planted[1] == planted[2]
+
+
+def test_a_nearest_move_of_a_picture_that_is_not_square_is_in_its_own_pixels():
+    picture = images.fit(portrait(meet("looks", 2)), 128, 64)
+    assert nearest(align.move(picture, Alignment(False, 1.0, 2, 1)), picture) == Alignment(False, 1.0, 2, 1)
 
 
 def test_pairs_are_found_by_what_one_said_of_them(door):
@@ -333,7 +354,8 @@ def test_pairs_on_which_everybody_is_split_are_counted_for_whoever_conducts_the_
     assert desk.disputed() == (0, 0)
 
 
-def test_how_a_picture_was_moved_is_said_in_words(door):
+def test_while_exploring_how_a_picture_was_moved_is_said_in_words(tmp_path):
+    door = Door(tmp_path, mode="explore")
     told = door.ask("api/turns?from=0&count=4")[1]["turns"]
     assert [turn["moved"] for turn in told] == [
         "",
@@ -360,6 +382,45 @@ def test_each_refusal_is_told_in_one_line_that_holds_no_token(door, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(")")[0] for line in lines] == [f"refused ({status}" for status in (413, 403, 421, 404)]
     assert all(line.isprintable() and token[:-1] not in line for line in lines)
+
+
+def test_behind_a_proxy_its_host_and_origin_are_as_good_as_the_own_ones_and_no_others(tmp_path):
+    door, body = Door(tmp_path, public="https://pairs.example"), json.dumps(good()).encode()
+    sent = [
+        ("pairs.example", "https://pairs.example", 200),
+        (HOST, "https://pairs.example", 200),
+        (HOST, f"http://{HOST}", 200),
+        ("pairs.example", "https://evil.example", 403),
+        (HOST, "https://pairs.example.evil.example", 403),
+        ("", "https://pairs.example", 421),
+        ("pairs.example:444", "https://pairs.example", 421),
+    ]
+    for host, origin, status in sent:
+        headers = [(b"origin", origin.encode()), (b"sec-fetch-site", b"same-origin")]
+        assert door.ask("api/verdicts", "POST", body, headers=headers, host=host)[0] == status
+    own = Door(tmp_path / "own").ask
+    assert own("api/session", host="pairs.example")[0] == own("api/session", host="")[0] == 421
+    assert own("api/session", headers=[(b"origin", b"")])[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [("https://Pairs.example/", "https://pairs.example"), ("https://pairs.example:443", "https://pairs.example"),
+     ("http://localhost:9000", "http://localhost:9000"), ("http://[::1]:80", "http://[::1]")],
+)  # fmt: skip
+def test_a_public_url_is_written_as_browsers_write_its_origin(url, origin):
+    assert origin_of(url) == origin
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "pairs.example", "ftp://pairs.example", "https://", "https://a b", "https://ann@pairs.example",
+     "https://pairs.example/x", "https://pairs.example?x", "https://pairs.example:99999", "https://pairs.example\n"],
+)  # fmt: skip
+def test_what_is_no_public_url_is_told_in_one_line(url):
+    with pytest.raises(ByroteError, match="give http or https, a host") as told:
+        origin_of(url)
+    assert "\n" not in str(told.value)
 
 
 def test_keys_of_one_reviewer_are_not_those_of_another(door):
@@ -428,22 +489,86 @@ def test_a_long_fact_is_cut_and_found_again(tmp_path):
     assert door.ask("around/p0001/0/0")[0] == 200
     for none in ("around/p0001/0/1", "around/p0001/3/0", "around/p0001/0/-1", "around/p9999/0/0"):
         assert door.ask(none)[0] == 404
+    for wrong in ("around/p0001/0/x", "around/p0001/²/0", f"around/p0001/0/{'9' * 5000}"):
+        assert door.ask(wrong)[0] == 400
 
 
 @given(st.integers(0, 60), st.sets(st.sampled_from("abcde"), min_size=1), st.sampled_from([0.0, 0.3, 1.0]))
-def test_every_pair_goes_to_all_or_to_one_and_the_order_stays(count, names, overlap):
+def test_every_pair_goes_to_two_or_to_one_and_the_order_stays(count, names, overlap):
     queues = dealt(pairs(count), sorted(names), overlap)
     assert queues == dealt(pairs(count), sorted(names, reverse=True), overlap)
     times = [sum(place in queue for queue in queues.values()) for place in range(count)]
-    assert set(times) <= ({1, len(names)} if 0 < overlap < 1 else {len(names) if overlap else 1})
+    two = min(2, len(names))
+    assert set(times) <= ({1, two} if 0 < overlap < 1 else {two if overlap else 1})
     assert all(queue == sorted(queue) for queue in queues.values())
 
 
-def test_a_share_of_pairs_goes_to_all():
+def test_in_explore_everybody_gets_every_pair():
+    assert dealt(pairs(9), ["a", "b", "c"], 0.0, "explore") == {name: [*range(9)] for name in "abc"}
+
+
+def test_a_share_of_pairs_goes_to_two_and_all_get_about_as_many():
     queues = dealt(pairs(4000), ["a", "b", "c"], 0.25)
-    shared = set(queues["a"]) & set(queues["b"]) & set(queues["c"])
-    assert 0.2 < len(shared) / 4000 < 0.3
+    times = [sum(place in queue for queue in map(set, queues.values())) for place in range(4000)]
+    assert 0.2 < times.count(2) / 4000 < 0.3
     assert max(map(len, queues.values())) - min(map(len, queues.values())) < 250
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.5, 1.0])
+def test_a_newcomer_takes_over_a_share_and_nothing_else_moves(overlap):
+    before, after = (dealt(pairs(2000), list(names), overlap) for names in ("abc", "abcd"))
+    taken = [set(before[name]) - set(after[name]) for name in "abc"]
+    assert all(set(after[name]) <= set(before[name]) for name in "abc")
+    assert sum(map(len, taken)) == len(after["d"])
+    assert 0.2 < len(after["d"]) / sum(map(len, before.values())) < 0.3
+
+
+def test_what_somebody_judged_stays_theirs_when_a_newcomer_is_dealt_it(tmp_path):
+    desk = Desk("measure", pairs(30), ["ann", "bob"], tmp_path / "v.sqlite", 0.0)
+    for turn in desk.turns("ann", 0, 30):
+        desk.judge("ann", turn.pair, "no", "", turn.pair.id)
+    count, judged = desk.counts("ann")
+    assert count == judged > 5
+    assert Desk("measure", pairs(30), ["ann", "bob", "cas"], desk.file, 0.0).counts("ann") == (count, judged)
+
+
+def test_where_two_of_three_disagree_the_third_is_asked_though_all_pairs_are_shared(tmp_path):
+    desk = Desk("measure", pairs(60), ["ann", "bob", "cas"], tmp_path / "v.sqlite")
+    pair = next(t.pair for t in desk.turns("ann", 0, 60) if t.pair in [u.pair for u in desk.turns("bob", 0, 60)])
+    before = desk.counts("cas")[0]
+    desk.judge("ann", pair, "copy", "", "1")
+    desk.judge("bob", pair, "no", "", "2")
+    assert desk.turns("cas", before, 1)[0].pair == pair
+    assert desk.disputed() == (1, 0)
+
+
+def test_a_pair_that_lost_an_image_is_asked_of_nobody_once_that_was_found(tmp_path):
+    door = Door(tmp_path, gone=("picture 7",))
+    judge_all(door, "ann", but=[7])
+    assert door.ask("api/told", "POST")[0] == 409
+    assert door.ask("images/p0007/sample")[0] == 410
+    told = door.ask("api/open?after=-1&count=9")[1]
+    assert told == {"turns": [], "count": 19, "judged": 19, "length": 20}
+    assert door.ask("api/told", "POST")[0] == 200
+
+
+@pytest.mark.parametrize("path", ["*", "", "x", "http:"])
+def test_a_path_without_a_token_is_a_strangers_whatever_its_shape(door, path, capsys):
+    answer = []
+
+    async def send(message):
+        answer.append(message)
+
+    async def receive():
+        return {"type": "http.request", "body": b""}
+
+    scope = {"type": "http", "method": "OPTIONS", "path": path, "headers": [(b"host", HOST.encode())]}
+    door.app._strangers = Allowance(1, 0.001)
+    for status in (404, 429):
+        answer.clear()
+        asyncio.run(door.app(scope, receive, send))
+        assert answer[0]["status"] == status
+    assert "refused (404): 'OPTIONS'" in capsys.readouterr().err
 
 
 def test_a_second_opinion_is_asked_for_where_two_disagree_and_only_there(tmp_path):

@@ -9,12 +9,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from byrote import images
 from byrote.demo.portraits import draw as portrait
 from byrote.demo.portraits import meet
 from byrote.review import VERDICTS, draw, sheets
 from byrote.review.draw import Pair
+from byrote.review.planted import Lefts, detail, packed, replant
 
 from .pairs import matches
 
@@ -118,7 +120,7 @@ def test_a_planted_pair_is_a_re_encoding_of_its_picture(folder, shown):
         assert 0.005 < np.sqrt(((left - coarse) ** 2).mean()) / 255 < 0.1
 
 
-def detail(image):
+def sharpness(image):
     """Measure sharpness: what is lost by halving and blowing up again, in levels."""
     small = images.resize(image.astype(np.uint8), sheets.EDGE // 2, sheets.EDGE // 2)
     return np.abs(images.resize(small, sheets.EDGE, sheets.EDGE).astype(float) - image).mean()
@@ -145,9 +147,10 @@ def test_planted_copies_are_no_sharper_no_blockier_and_no_heavier_than_samples(t
     """Against samples that are copies too; over several keys' worth of noise, so that few planted ones suffice."""
     key, pictures, samples = shown
     pairs = [Pair(f"p{k:04d}", "planted", "planted", p, "picture", "", None) for k, p in enumerate(sorted(pictures))]
-    made = [sheets.beside(pair, pictures.get, samples.get, (SAMPLE, SAMPLE)) for pair in pairs]
-    others = [sheets.beside(pair, pictures.get, samples.get) for pair in key.pairs if pair.sample]
-    for measure in (detail, blocks, lambda image: len(images.encode_png(image.astype(np.uint8)))):
+    lefts = Lefts(pictures.get, samples.get, (SAMPLE, SAMPLE), [(p.picture, p.sample) for p in key.pairs])
+    made = [sheets.beside(pair, pictures.get, lefts) for pair in pairs]
+    others = [sheets.beside(pair, pictures.get, lefts) for pair in key.pairs if pair.sample]
+    for measure in (sharpness, blocks, lambda image: len(images.encode_png(image.astype(np.uint8)))):
         told = [[measure(image[:, : sheets.EDGE].astype(float)) for image in side] for side in (made, others)]
         assert 0.25 < above(*told) < 0.75
 
@@ -156,25 +159,80 @@ def test_planted_copies_in_the_pictures_own_size_would_give_themselves_away(show
     """The planted defect: once they were as sharp as pictures, and samples are not."""
     key, pictures, samples = shown
     pairs = [Pair("p1", "planted", "planted", picture, "picture", "", None) for picture in pictures]
-    made = [sheets.beside(pair, pictures.get, samples.get) for pair in pairs]
-    others = [sheets.beside(pair, pictures.get, samples.get) for pair in key.pairs if pair.sample]
-    told = [[detail(image[:, : sheets.EDGE].astype(float)) for image in side] for side in (made, others)]
+    lefts = Lefts(pictures.get, samples.get, None)
+    made = [sheets.beside(pair, pictures.get, lefts) for pair in pairs]
+    others = [sheets.beside(pair, pictures.get, lefts) for pair in key.pairs if pair.sample]
+    told = [[sharpness(image[:, : sheets.EDGE].astype(float)) for image in side] for side in (made, others)]
     assert not 0.05 < above(*told) < 0.95
 
 
 def test_planted_copies_differ_in_how_they_are_spoilt():
     grey = np.full((64, 64, 3), 100, np.uint8)
-    found = [sheets.replant(grey, f"sha256:{k}", (32, 32)).astype(float) for k in range(20)]
+    found = [replant(grey, f"sha256:{k}", (32, 32)).astype(float) for k in range(20)]
     assert len({round(image.std(), 1) for image in found}) > 10
     assert np.ptp([image.mean() for image in found]) > 5
-    assert (sheets.replant(grey, "sha256:1", (32, 32)) == found[1]).all()
+    assert (replant(grey, "sha256:1", (32, 32)) == found[1]).all()
+
+
+def blurred(picture, rng):
+    return ndimage.gaussian_filter(picture, (sigma := rng.uniform(0.4, 1), sigma, 0))
+
+
+def noisy(picture, rng):
+    return np.clip(picture + rng.normal(0, rng.uniform(4, 14), picture.shape), 0, 255).astype(np.uint8)
+
+
+def another(picture, rng):
+    return blurred(images.fit(portrait(meet("other", int(rng.integers(1000)))), SAMPLE, SAMPLE), rng)
+
+
+@pytest.mark.parametrize("made", [blurred, noisy, another])
+def test_planted_copies_keep_as_much_of_their_pictures_detail_as_real_samples_do(made):
+    """By the bytes of their JPEGs, which the page sends; once those of planted copies were all above the others."""
+    rng = np.random.default_rng(5)
+    pictures = {f"sha256:{k}": images.fit(portrait(meet("detail", k)), SAMPLE, SAMPLE) for k in range(40)}
+    real, rest = list(pictures)[:20], list(pictures)[20:]
+    samples = {f"s{digest}": made(pictures[digest], rng) for digest in real}
+    size = (SAMPLE, SAMPLE)
+    lefts = Lefts(pictures.get, samples.get, size, [(digest, f"s{digest}") for digest in real])
+    planted = [lefts.of(digest, "", pictures[digest]) for digest in rest]
+    found = [detail(left, pictures[digest]) for left, digest in zip(planted, rest, strict=True)]
+    theirs = [detail(packed(samples[f"s{digest}"]), pictures[digest]) for digest in real]
+    plain = [detail(packed(replant(pictures[digest], digest, size)), pictures[digest]) for digest in rest]
+    assert 0.2 < above(found, theirs) < 0.8
+    assert made is noisy or above(plain, theirs) > 0.9
+    for left, digest in zip(planted, rest, strict=True):
+        near = np.sqrt(((left.astype(float) - pictures[digest]) ** 2).mean()) / 255
+        others = [np.sqrt(((left.astype(float) - pictures[each]) ** 2).mean()) / 255 for each in pictures]
+        assert near < 0.15
+        assert near == min(others)
+
+
+def test_what_real_pairs_a_planted_copy_is_made_like_is_read_when_it_is_shown_and_no_earlier():
+    asked = []
+    grey = np.random.default_rng(1).integers(0, 256, (32, 32, 3), np.uint8)
+
+    def sample(digest):
+        asked.append(digest)
+        return grey if digest == "s7" else None
+
+    lefts = Lefts(lambda _: grey, sample, (32, 32), [("a", f"s{k}") for k in range(100)])
+    assert asked == []
+    first = lefts.of("x", "", grey)
+    assert set(asked) <= {f"s{k}" for k in range(32)}
+    assert (
+        Lefts(lambda _: grey, sample, (32, 32), [("a", f"s{k}") for k in range(100)]).of("x", "", grey) == first
+    ).all()
 
 
 @pytest.mark.parametrize("shape", [(300, 200), (17, 64), (1, 1)])
 def test_images_of_any_size_are_laid_beside_each_other(shape):
     picture = np.zeros((*shape, 3), np.uint8)
     pair = Pair("p0001", "planted", "planted", "a", "picture", "", None)
-    assert sheets.beside(pair, {"a": picture}.get, {}.get).shape[:2] == (sheets.EDGE, 2 * sheets.EDGE + sheets.GAP)
+    assert sheets.beside(pair, {"a": picture}.get, Lefts({}.get, {}.get, None)).shape[:2] == (
+        sheets.EDGE,
+        2 * sheets.EDGE + sheets.GAP,
+    )
 
 
 def test_pairs_whose_images_are_gone_are_counted_and_left_out(tmp_path, shown):

@@ -262,6 +262,20 @@ def test_a_table_gives_one_event_for_every_line_with_a_verdict(tmp_path):
     assert {s.reviewer for s in said} == {"ann"}
 
 
+def test_a_table_without_notes_and_levels_takes_away_none_that_were_given_on_the_page(tmp_path, path):
+    page = replace(event(1, note="the same scarf"), level=4)
+    verdicts.add(path, [page])
+    for lines, first in ((["p0001,copy"], "id,verdict"), (["p0001,copy,"], "id,verdict,note")):
+        said = verdicts.read_table(table(tmp_path / "t.csv", *lines, first=first), "ann", PAIRS)
+        assert verdicts.add(path, said) == 0
+    for lines, now in ((["p0001,no"], ("no", page.note, 4)), (["p0001,no,a hat"], ("no", "a hat", 4))):
+        said = verdicts.read_table(table(tmp_path / "t.csv", *lines), "ann", PAIRS)
+        assert verdicts.add(path, said) == 1
+        last = verdicts.events(path)[-1]
+        assert (last.verdict, last.note, last.level) == now
+    assert verdicts.check(path) == []
+
+
 def test_tables_of_spreadsheets_read_alike(tmp_path):
     plain = "id,verdict,note\np0001,copy,x\np0002,no,\n"
     for text in (plain, "\ufeff" + plain, plain.replace("\n", "\r\n"), plain[:-1], "note,id,verdict\nx,p0001,copy\n"):

@@ -9,11 +9,10 @@ from byrote.cli.options import Add, at_least_one, json_option, tell
 from byrote.errors import ByroteError
 
 WHAT = ("draw", "serve", "import", "measure", "export")
-OVERLAP = "serve: the share of pairs that all judge; each other one goes to one reviewer (default: 1)"
-
-
+OVERLAP = "serve: the share of pairs that two reviewers judge; each other one goes to one of them (default: 1)"
+PUBLIC = "serve: by which URL reviewers call it, where a proxy or a tunnel stands before it"
 FILE = "import: a filled verdicts.csv; export: a .csv or .parquet to write"
-EXPLORE = "serve: all matches, everything shown, never in a rate; export: what was said there"
+EXPLORE = "serve, export: all matches, everything shown, never in a rate"
 
 
 def add(command: Add) -> None:
@@ -23,26 +22,19 @@ def add(command: Add) -> None:
         "what", choices=WHAT, help="draw pairs, judge them on a local page or take tables, measure, export"
     )
     review.add_argument("dir", type=Path, metavar="DIR")
-    review.add_argument(
-        "file",
-        nargs="?",
-        type=Path,
-        metavar="FILE",
-        help="import: a filled verdicts.csv; export: a .csv or .parquet to write",
-    )
+    review.add_argument("file", nargs="?", type=Path, metavar="FILE", help=FILE)
     review.add_argument(
         "--reviewer", action="append", metavar="NAME", help="import: who filled it; serve: who judges, once for each"
     )
     review.add_argument("--n", type=at_least_one, default=200, metavar="N", help="draw: candidate pairs (default: 200)")
     review.add_argument("--seed", type=int, default=0, metavar="N", help="draw: of the draw (default: 0)")
     review.add_argument("--out", type=Path, metavar="FOLDER", help="draw: for the sheets (default: DIR/review/sheets)")
-    review.add_argument(
-        "--explore", action="store_true", help="serve, export: all matches, everything shown, never in a rate"
-    )
+    review.add_argument("--explore", action="store_true", help=EXPLORE)
     review.add_argument("--reveal", action="store_true", help="serve: do not blur the images at first")
     review.add_argument("--overlap", type=_share, default=1.0, metavar="S", help=OVERLAP)
     review.add_argument("--host", default="127.0.0.1", metavar="ADDR", help="serve: where (default: 127.0.0.1)")
     review.add_argument("--port", type=int, default=8719, metavar="N", help="serve: 0 takes any (default: 8719)")
+    review.add_argument("--public", metavar="URL", help=PUBLIC)
     json_option(review)
 
     gallery = command("gallery", _gallery, "Write a page of the most-copied groups and the nearest pairs, to look at.")
@@ -95,6 +87,7 @@ def _serve(options: argparse.Namespace) -> int:
         port=options.port,
         overlap=options.overlap,
         reveal=options.reveal,
+        public=options.public,
     )
     lines = [f"{name}: {address}" for name, address in page.addresses.items()]
     if page.progress:

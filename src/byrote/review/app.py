@@ -56,11 +56,11 @@ class Wrong(Exception):
         self.status, self.words = status, words
 
 
-def application(given: Given, tokens: Mapping[str, str], hosts: frozenset[str]) -> ASGIApp:
+def application(given: Given, tokens: Mapping[str, str], hosts: frozenset[str], public: str = "") -> ASGIApp:
     """Return the pages behind their guard: one for each reviewer, and that of progress."""
     judging = _judging(given)
     doors = {name: _measuring(given) if name == PROGRESS else judging for name in tokens}
-    return Guard(doors, tokens, hosts)
+    return Guard(doors, tokens, hosts, public)
 
 
 def _judging(given: Given) -> Starlette:
@@ -72,7 +72,7 @@ def _judging(given: Given) -> Starlette:
         Route("/api/open", page.open),
         Route("/api/find", page.find),
         Route("/api/pairs/{id}/more", page.more),
-        Route("/around/{id}/{group:int}/{place:int}", page.beside),
+        Route("/around/{id}/{group}/{place}", page.beside),
         Route("/api/verdicts", page.judge, methods=["POST"]),
         Route("/api/told", page.tell, methods=["POST"]),
         Route("/images/{id}/{which}", page.image),
@@ -101,6 +101,7 @@ class _Page:
         count, judged = self._desk.counts(name)
         first = self._desk.open_turns(name, -1, FIRST)
         told = {"name": name, "mode": self._desk.mode, "count": count, "judged": judged, "reveal": self._given.reveal}
+        told |= {"length": self._desk.length(name)}
         return JSONResponse(told | {"turns": [_told(turn) for turn in first], "longest_note": LONGEST_NOTE})
 
     async def turns(self, request: Request) -> Response:
@@ -115,7 +116,8 @@ class _Page:
         name, (after, count) = request.scope["reviewer"], _numbers(request, "after", "count")
         turns = self._desk.open_turns(name, after, count)
         total, judged = self._desk.counts(name)
-        return JSONResponse({"turns": [_told(turn) for turn in turns], "count": total, "judged": judged})
+        told = {"turns": [_told(turn) for turn in turns], "count": total, "judged": judged}
+        return JSONResponse(told | {"length": self._desk.length(name)})
 
     async def find(self, request: Request) -> Response:
         """Return the next turn whose facts hold a text, and of which the reviewer said a verdict; or none."""
@@ -157,9 +159,10 @@ class _Page:
 
     async def beside(self, request: Request) -> Response:
         """Return one of the images that surround a pair."""
-        id, group, place = (request.path_params[name] for name in ("id", "group", "place"))
+        id = request.path_params["id"]
+        group, place = (_whole(request.path_params[name], name) for name in ("group", "place"))
         groups = await run_in_threadpool(self._around, self._pair(id).id)
-        if group >= len(groups) or place >= len(groups[group][1]):
+        if not 0 <= group < len(groups) or not 0 <= place < len(groups[group][1]):
             raise Wrong(404, "not found")
         kind, digest, _ = groups[group][1][place]
         found = await run_in_threadpool(self._given.looks.one, digest, kind)
@@ -177,8 +180,10 @@ class _Page:
         which = request.path_params["which"]
         if which not in SIDES:
             raise Wrong(404, "not found")
-        both = await run_in_threadpool(self._given.looks.both, self._pair(request.path_params["id"]))
+        pair = self._pair(request.path_params["id"])
+        both = await run_in_threadpool(self._given.looks.both, pair)
         if both is None:
+            self._desk.lose(pair)
             raise Wrong(410, "an image of this pair is gone")
         return Response(both[SIDES.index(which)], media_type="image/jpeg")
 
@@ -233,7 +238,8 @@ def _whole(text: str, name: str) -> int:
 def _told(turn: Turn) -> Json:
     facts = {name: cut(value) for name, value in turn.pair.facts.items()} if turn.told else {}
     said = {"verdict": turn.verdict, "note": turn.note, "level": turn.level, "told": turn.told}
-    return {"ordinal": turn.ordinal, "id": turn.pair.id, "moved": moved(turn.pair.move), "facts": facts} | said
+    how = "" if turn.pair.move is None else moved(turn.pair.move)
+    return {"ordinal": turn.ordinal, "id": turn.pair.id, "moved": how, "facts": facts} | said
 
 
 def cut(value: Any) -> Any:
@@ -273,8 +279,10 @@ async def _plain(request: Request, error: Exception) -> Response:
 
 async def _broken(request: Request, error: Exception) -> Response:
     """Answer what a folder or a database refused; its words name paths, so they stay in the log."""
-    print(f"byrote review serve: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-    return JSONResponse({"error": "the verdicts cannot be read or written now: see the terminal of the server"}, 503)
+    print(f"byrote: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    return JSONResponse(
+        {"error": "what is on the disk cannot be read or written now: see the terminal of the server"}, 503
+    )
 
 
 HANDLERS: dict[Any, Any] = {Wrong: _wrong, ByroteError: _broken, 404: _plain, 405: _plain}

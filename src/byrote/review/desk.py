@@ -37,7 +37,10 @@ class Desk:
     """The pairs, the reviewers' queues and the verdicts; may be called from any thread.
 
     Pairs on whose being a copy two reviewers disagree are added to the end of the queues of those who have not judged
-    them: a second opinion. A queue only ever grows, so that an ordinal stays what it is.
+    them: a second opinion. So is what a reviewer judged though it was not dealt to them. A queue only ever grows, so
+    that an ordinal stays what it is.
+
+    Pairs that were found to have lost an image wait for nobody: they are neither open nor counted until judged.
     """
 
     def __init__(
@@ -46,10 +49,11 @@ class Desk:
         self.mode, self.pairs, self.file = mode, pairs, file
         self.by_id = {pair.id: pair for pair in pairs}
         self._places = {(pair.picture, pair.sample): place for place, pair in enumerate(pairs)}
-        self._queues = dealt(pairs, names, overlap)
+        self._queues = dealt(pairs, names, overlap, mode)
         self._theirs = {name: set(queue) for name, queue in self._queues.items()}
         self._last: dict[str, dict[int, tuple[str, str, int | None]]] = {name: {} for name in names}
         self._told: dict[str, set[int]] = {name: set() for name in names}
+        self._gone: set[int] = set()
         self._keys: dict[str, Said] = {}
         self._number = 0
         self._held: sqlite3.Connection | None = None
@@ -112,7 +116,7 @@ class Desk:
             found: list[Turn] = []
             for step in range(1, len(queue) + 1):
                 ordinal = (after + step) % len(queue)
-                if queue[ordinal] not in said:
+                if queue[ordinal] not in said and queue[ordinal] not in self._gone:
                     found.append(self._turn(name, ordinal))
                 if len(found) == count:
                     break
@@ -149,9 +153,21 @@ class Desk:
             return len(split), len(stuck)
 
     def counts(self, name: str) -> tuple[int, int]:
-        """Return how many pairs a reviewer has, and how many of them they have judged."""
+        """Return how many pairs a reviewer has that can be judged or are, and how many of them they have judged."""
         with self._lock:
-            return len(self._queues[name]), sum(place in self._theirs[name] for place in self._last[name])
+            judged = sum(place in self._theirs[name] for place in self._last[name])
+            lost = sum(place in self._theirs[name] and place not in self._last[name] for place in self._gone)
+            return len(self._queues[name]) - lost, judged
+
+    def length(self, name: str) -> int:
+        """Return how long a reviewer's queue is, with the pairs that lost an image."""
+        with self._lock:
+            return len(self._queues[name])
+
+    def lose(self, pair: Shown) -> None:
+        """Ask nobody for a verdict on a pair any more, because an image of it is gone."""
+        with self._lock:
+            self._gone.add(self._places[pair.picture, pair.sample])
 
     def latest(self) -> Mapping[tuple[str, str, str], str]:
         """Return the last verdict of every reviewer on every pair, of those too who are not here."""
@@ -177,6 +193,7 @@ class Desk:
             mine.pop(place, None)
         else:
             mine[place] = said.verdict, said.note, said.level
+            self._queue(said.reviewer, place)
         if self.mode == "measure":
             self._ask_another(place)
 
@@ -184,10 +201,14 @@ class Desk:
         """Queue a pair of two opinions for everybody who has it not yet."""
         if not self._is_split(place):
             return
-        for name, queue in self._queues.items():
-            if place not in self._theirs[name]:
-                queue.append(place)
-                self._theirs[name].add(place)
+        for name in self._queues:
+            self._queue(name, place)
+
+    def _queue(self, name: str, place: int) -> None:
+        """Add a pair to the end of a reviewer's queue, unless it is there."""
+        if name in self._queues and place not in self._theirs[name]:
+            self._queues[name].append(place)
+            self._theirs[name].add(place)
 
     def _is_split(self, place: int) -> bool:
         """Tell whether two or more judged a pair and no majority says that it is a copy, or that it is none."""

@@ -1,7 +1,7 @@
 """What stands before the pages: whoever has no token, comes from elsewhere or sends too much gets no further."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from time import monotonic
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -69,13 +69,21 @@ class Guard:
     """Lets through what has a token in its address, from this page and in measure; all else is refused and told.
 
     An address is /TOKEN/…; behind a door the path is what follows the token, and `reviewer` in the scope says whose it
-    is. Without a token every address is answered alike.
+    is. Without a token every address is answered alike. `public` is the origin by which a proxy or tunnel is called
+    that stands before this server, if any: its Host and Origin are as good as the own ones.
     """
 
     def __init__(
-        self, doors: Mapping[str, ASGIApp], tokens: Mapping[str, str], hosts: frozenset[str], say: Say = _say
+        self,
+        doors: Mapping[str, ASGIApp],
+        tokens: Mapping[str, str],
+        hosts: frozenset[str],
+        public: str = "",
+        say: Say = _say,
     ) -> None:
-        self._doors, self._tokens, self._hosts, self._say = doors, tokens, hosts, say
+        self._doors, self._tokens, self._say = doors, tokens, say
+        self._origins = frozenset([public] if public else [])
+        self._hosts = hosts | {origin.partition("://")[2] for origin in self._origins}
         self._allowed = {name: Allowance(BURST, RATE) for name in tokens}
         self._strangers = Allowance(STRANGERS, STRANGERS_RATE)
 
@@ -99,15 +107,15 @@ class Guard:
         hosts = headers.getlist("host")
         if len(hosts) != 1 or hosts[0] not in self._hosts:
             raise Refused(421, f"host {hosts!r}"[:120])
-        _, token, *rest = scope["path"].split("/", 2)
-        name = whose(token, self._tokens)
-        if name is None or not rest:
+        parts = scope["path"].split("/", 2)
+        name = whose(parts[1], self._tokens) if len(parts) == 3 else None
+        if name is None:
             raise Refused(404, "no token")
-        if not _from_here(headers, hosts[0]):
+        if not _from_here(headers, self._origins | {f"http://{hosts[0]}"}):
             raise Refused(403, f"origin {headers.get('origin')!r}"[:120])
         if not self._allowed[name].takes():
             raise Refused(429, name)
-        scope["path"] = "/" + rest[0]
+        scope["path"] = "/" + parts[2]
         scope["raw_path"] = scope["path"].encode("utf-8", "surrogateescape")
         return name
 
@@ -119,10 +127,10 @@ class Guard:
         return JSONResponse({"error": _WORDS[refused.status]}, refused.status)
 
 
-def _from_here(headers: Headers, host: str) -> bool:
+def _from_here(headers: Headers, origins: Set[str]) -> bool:
     """Tell whether a request comes from this page, or from the address line, and not from another site."""
     site = headers.get("sec-fetch-site", "none")
-    return all(origin == f"http://{host}" for origin in headers.getlist("origin")) and site in ("none", "same-origin")
+    return all(origin in origins for origin in headers.getlist("origin")) and site in ("none", "same-origin")
 
 
 def _with_headers(send: Send) -> Send:

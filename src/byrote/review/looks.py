@@ -2,13 +2,15 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import replace
 from threading import Lock
 
 from byrote import images
 from byrote.domain import RGB
 from byrote.kernels import align
+from byrote.kernels.align import Alignment
 from byrote.review.pairs import Shown
-from byrote.review.sheets import Look, replant
+from byrote.review.planted import Lefts, Look, Size
 
 EDGE = 768
 """The longer side at most, in pixels (ours): what fits beside another on a screen, and can be zoomed into."""
@@ -17,6 +19,10 @@ KEPT = 128
 """Pairs whose images stay in memory."""
 
 SIDES = ("sample", "picture", "aligned")
+MOVES = align.alignments(2, True, 0.9)
+"""By which a picture may be moved onto a sample where both are `SMALL` pixels wide and high (ours)."""
+SMALL, TILES = 64, 4
+
 Both = tuple[bytes, bytes, bytes]
 """The JPEGs of a pair, in the order of `SIDES`."""
 
@@ -25,11 +31,13 @@ class Looks:
     """Makes the JPEGs of a pair and keeps the last ones; one at a time, from any thread.
 
     Both are cut about the centre to the aspect of the samples and have their size, `EDGE` at most, so that neither
-    size nor traces of packing tell a planted copy from a sample.
+    size nor traces of packing tell a planted copy from a sample. Planted copies are spoilt as the `real` pairs of
+    (picture, sample) are.
     """
 
-    def __init__(self, picture: Look, sample: Look, size: tuple[int, int] | None) -> None:
+    def __init__(self, picture: Look, sample: Look, size: Size | None, real: Iterable[tuple[str, str]] = ()) -> None:
         self._picture, self._sample, self._size = picture, sample, size
+        self._lefts = Lefts(picture, sample, size, real)
         self._kept: OrderedDict[str, Both | None] = OrderedDict()
         self._lock = Lock()
 
@@ -52,18 +60,16 @@ class Looks:
 
     def _made(self, pair: Shown) -> Both | None:
         right = self._picture(pair.picture)
-        if right is None:
-            return None
-        planted = not pair.sample
-        left = replant(right, pair.picture, self._size or right.shape[:2]) if planted else self._sample(pair.sample)
-        if left is None:
+        left = None if right is None else self._lefts.of(pair.picture, pair.sample, right)
+        if right is None or left is None:
             return None
         height, width = left.shape[:2]
+        fitted = images.fit(right, width, height)
+        to = nearest(left, fitted) if pair.move is None else pair.move
         sample, picture = (images.encode_jpeg(self._fitted(image), QUALITY) for image in (left, right))
-        if pair.move == align.IDENTITY:
+        if to == align.IDENTITY:
             return sample, picture, picture
-        moved = align.move(images.fit(right, width, height), pair.move)
-        return sample, picture, images.encode_jpeg(self._fitted(moved), QUALITY)
+        return sample, picture, images.encode_jpeg(self._fitted(align.move(fitted, to)), QUALITY)
 
     def _fitted(self, image: RGB) -> RGB:
         height, width = self._size or image.shape[:2]
@@ -71,10 +77,12 @@ class Looks:
         return images.fit(image, max(1, round(width * scale)), max(1, round(height * scale)))
 
 
-def size_of(samples: Iterable[str], look: Look) -> tuple[int, int] | None:
-    """Return (height, width) of the first sample that is still there."""
-    for digest in samples:
-        found = look(digest) if digest else None
-        if found is not None:
-            return found.shape[0], found.shape[1]
-    return None
+def nearest(sample: RGB, picture: RGB) -> Alignment:
+    """Return the small move of a picture that brings it nearest to a sample of its size, found at `SMALL` pixels."""
+    a, b = (images.resize(image, SMALL, SMALL) for image in (sample, picture))
+    found = align.best(a, b, MOVES, tiles=TILES, cutoff=1.0)
+    to = align.IDENTITY if found is None else found[2]
+    if to.crop < 1:
+        return to
+    height, width = sample.shape[:2]
+    return replace(to, dx=round(to.dx * width / SMALL), dy=round(to.dy * height / SMALL))

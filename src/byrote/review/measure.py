@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from byrote.domain import Rate
 from byrote.kernels import review
@@ -18,17 +17,25 @@ from byrote.review.draw import STRATA, Key, Pair
 LEVEL = 0.95
 WIDTH = 0.1
 """Width of the interval of precision at which the question is settled; ours."""
+LEAST = 10
+"""Pairs that reviewers must have in common for a kappa; ours."""
 By = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Reviewer:
-    """How one reviewer, or the majority, did on planted copies (`sensitivity`) and on controls (`false_positives`)."""
+    """How one reviewer, or the majority, did on planted copies (`sensitivity`) and on controls (`false_positives`).
+
+    Pairs that a reviewer was unsure of, or that the majority does not decide, are in neither rate: `unsure_planted` and
+    `unsure_controls` count them. The majority's intervals hold whatever they are.
+    """
 
     name: str
     judged: int
     sensitivity: Rate | None
     false_positives: Rate | None
+    unsure_planted: int = 0
+    unsure_controls: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +96,7 @@ def measure(key: Key, latest: Mapping[tuple[str, str, str], str]) -> Measurement
         recall=_recall(strata),
         band=_band(within, decided),
         reviewers=tuple(_reviewer(name, key, _copies(said)) for name, said in sorted(by.items())),
-        majority=_reviewer("majority", key, {p: decided.get(p, False) for said in by.values() for p in said}),
+        majority=_reviewer("majority", key, {p: decided.get(p) for said in by.values() for p in said}, widened=True),
         agreement=tuple(_agreements(by, frozenset(pair.id for pair in candidates))),
     )
 
@@ -198,42 +205,49 @@ def _band(within: Sequence[Pair], decided: Mapping[str, bool]) -> tuple[tuple[fl
     return tuple((p.statistic or 0.0, float(m), float(a), float(b)) for p, m, a, b in rows if p.id in decided)
 
 
-def _copies(said: Mapping[str, str]) -> dict[str, bool]:
-    return {pair: verdict == "copy" for pair, verdict in said.items()}
+def _copies(said: Mapping[str, str]) -> dict[str, bool | None]:
+    return {pair: None if verdict == "unsure" else verdict == "copy" for pair, verdict in said.items()}
 
 
-def _reviewer(name: str, key: Key, said: Mapping[str, bool]) -> Reviewer:
+def _reviewer(name: str, key: Key, said: Mapping[str, bool | None], *, widened: bool = False) -> Reviewer:
     planted, controls = (
-        np.array([said[p.id] for p in key.pairs if p.kind == kind and p.id in said], np.bool_)
-        for kind in ("planted", "control")
+        [said[p.id] for p in key.pairs if p.kind == kind and p.id in said] for kind in ("planted", "control")
     )
     return Reviewer(
         name,
         len(said),
-        _rate("planted copies that were called a copy", planted),
-        _rate("controls that were called a copy", controls),
+        _rate("planted copies that were called a copy", planted, widened),
+        _rate("controls that were called a copy", controls, widened),
+        planted.count(None),
+        controls.count(None),
     )
 
 
-def _rate(name: str, flags: NDArray[np.bool_]) -> Rate | None:
-    if not len(flags):
+def _rate(name: str, said: Sequence[bool | None], widened: bool) -> Rate | None:
+    """Return the share of copies among the decided; `widened`, the ends hold whatever the others are."""
+    k, n = said.count(True), len(said) - said.count(None)
+    if not n:
         return None
-    k, n = int(flags.sum()), len(flags)
-    return Rate(name, None, k, n, *clopper_pearson(k, n, LEVEL), LEVEL, "Clopper-Pearson", None, None)
+    other = said.count(None) if widened else 0
+    low, high = clopper_pearson(k, n + other, LEVEL)[0], clopper_pearson(k + other, n + other, LEVEL)[1]
+    return Rate(name, None, k, n, low, high, LEVEL, "Clopper-Pearson", None, None)
 
 
 def _agreements(by: By, candidates: frozenset[str]) -> list[Agreement]:
-    """Return Cohen's kappa of every two reviewers and Fleiss' of all, over candidates: planted copies are too easy."""
+    """Return Cohen's kappa of every two reviewers and Fleiss' of all, over candidates: planted copies are too easy.
+
+    Left out where fewer than `LEAST` are common.
+    """
     found = []
     for a, b in combinations(sorted(by), 2):
         both = sorted(candidates & by[a].keys() & by[b].keys())
         kappa = review.cohen_kappa(*(np.array([VERDICTS.index(by[r][p]) for p in both], np.int64) for r in (a, b)))
-        if kappa is not None:
+        if kappa is not None and len(both) >= LEAST:
             found.append(Agreement("Cohen", (a, b), len(both), kappa.kappa, kappa.error))
     if len(by) > 2:
         every = sorted(candidates.intersection(*by.values()))
         counts = [[sum(by[r][p] == word for r in by) for word in VERDICTS] for p in every]
         kappa = review.fleiss_kappa(np.array(counts, np.int64).reshape(-1, len(VERDICTS)))
-        if kappa is not None:
+        if kappa is not None and len(every) >= LEAST:
             found.append(Agreement("Fleiss", tuple(sorted(by)), len(every), kappa.kappa, kappa.error))
     return found

@@ -1,6 +1,7 @@
 """Serve the pages on this machine until somebody stops it."""
 
 import contextlib
+import re
 import socket
 
 import uvicorn
@@ -10,6 +11,7 @@ from byrote.errors import ByroteError
 
 PORT = 8719
 CONNECTIONS = 64
+_PUBLIC = re.compile(r"(?P<scheme>https?)://(?P<host>[a-z0-9][a-z0-9.-]*|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?/?")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -35,6 +37,18 @@ def hosts(host: str, port: int) -> frozenset[str]:
     """Return the values of a Host header that mean this server: an attacker's name that resolves to it is none."""
     names = {*LOOPBACK, host} if host in LOOPBACK else {host}
     return frozenset(f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in names)
+
+
+def origin_of(url: str) -> str:
+    """Return the origin that a public address has, as browsers write it. Raises ByroteError where it is none."""
+    found = _PUBLIC.fullmatch(url.lower())
+    port = int(found["port"] or 0) if found else 0
+    if not found or port >= 2**16:
+        raise ByroteError(
+            f"--public {url[:200]!r}: give http or https, a host and a port if any: https://pairs.example"
+        )
+    plain = port in (0, {"http": 80, "https": 443}[found["scheme"]])
+    return f"{found['scheme']}://{found['host']}{'' if plain else f':{port}'}"
 
 
 def serve(app: ASGIApp, listens: socket.socket) -> None:

@@ -3,7 +3,6 @@
 import csv
 import html
 import io
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +11,11 @@ from byrote import images
 from byrote.domain import RGB
 from byrote.review import VERDICTS
 from byrote.review.draw import Key, Pair
+from byrote.review.planted import Lefts, Look, size_of
 from byrote.store import replace_file
 
-Look = Callable[[str], RGB | None]
 EDGE = 256
 GAP = 8
-QUALITY = 90
-"""Of the JPEG that every left image goes through, so that its traces tell no planted copy from a sample."""
-NOISE, CONTRAST, BRIGHTNESS = (2.0, 10.0), (0.9, 1.1), (-8.0, 8.0)
-"""What spoils a planted copy, drawn anew for each: noise and brightness in levels, contrast as a factor (ours)."""
 COLUMNS = ["id", "verdict", "note"]
 
 
@@ -30,9 +25,11 @@ def write(folder: Path, key: Key, picture: Look, sample: Look) -> int:
     A verdicts.csv in which somebody wrote already is left as it is. Raises OSError.
     """
     (folder / "pairs").mkdir(parents=True, exist_ok=True)
-    shown, size = [], _size(key, sample)
+    size = size_of((pair.sample for pair in key.pairs), sample)
+    lefts = Lefts(picture, sample, size, [(pair.picture, pair.sample) for pair in key.pairs])
+    shown = []
     for pair in key.pairs:
-        sheet = beside(pair, picture, sample, size)
+        sheet = beside(pair, picture, lefts)
         if sheet is not None:
             replace_file(folder / "pairs" / f"{pair.id}.png", images.encode_png(sheet))
             shown.append(pair.id)
@@ -42,36 +39,15 @@ def write(folder: Path, key: Key, picture: Look, sample: Look) -> int:
     return len(key.pairs) - len(shown)
 
 
-def beside(pair: Pair, picture: Look, sample: Look, size: tuple[int, int] | None = None) -> RGB | None:
-    """Lay the sample (left) and the picture (right) beside each other at one scale; None where either is gone.
-
-    A planted copy is made at `size`, (height, width) of the samples in pixels, so that it is as coarse as they are.
-    """
+def beside(pair: Pair, picture: Look, lefts: Lefts) -> RGB | None:
+    """Lay the sample (left) and the picture (right) beside each other at one scale; None where either is gone."""
     right = picture(pair.picture)
-    if right is None:
+    left = None if right is None else lefts.of(pair.picture, pair.sample, right)
+    if right is None or left is None:
         return None
-    left = replant(right, pair.picture, size or right.shape[:2]) if pair.kind == "planted" else sample(pair.sample)
-    if left is None:
-        return None
-    left = images.decode(images.encode_jpeg(left, QUALITY))
     gap = np.full((EDGE, GAP, 3), 255, np.uint8)
     fitted = [images.fit(image, EDGE, EDGE) for image in (left, right)]
     return np.concatenate([fitted[0], gap, fitted[1]], axis=1)
-
-
-def replant(image: RGB, about: str, size: tuple[int, int]) -> RGB:
-    """Return a copy that nobody should miss, at the (height, width) of `size`: spoilt a little, as memories are."""
-    rng = np.random.default_rng(list(about.encode()))
-    small = images.fit(image, size[1], size[0]).astype(np.float64)
-    spoilt = (small - 128) * rng.uniform(*CONTRAST) + 128 + rng.uniform(*BRIGHTNESS)
-    spoilt += rng.normal(0, rng.uniform(*NOISE), small.shape)
-    return np.clip(np.rint(spoilt), 0, 255).astype(np.uint8)
-
-
-def _size(key: Key, sample: Look) -> tuple[int, int] | None:
-    """Return (height, width) of the first drawn sample that is still there."""
-    found = (sample(pair.sample) for pair in key.pairs if pair.sample)
-    return next((image.shape[:2] for image in found if image is not None), None)
 
 
 def _blank(path: Path) -> bool:

@@ -11,6 +11,8 @@ from byrote.errors import StoreError
 FILE = "tokens.json"
 PROGRESS = ""
 """The name in whose stead the page of progress has a token: no reviewer is called so."""
+EXPLORES = "\nexplores"
+"""What follows a reviewer's name where their token to explore is kept: names hold no line feed."""
 
 
 def tokens(folder: Path, names: Sequence[str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ import sqlite3
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic, sleep
@@ -20,6 +20,8 @@ from byrote.review import VERDICTS
 from byrote.review.sheets import COLUMNS
 
 Place = tuple[str, str, str]
+Words = tuple[str | None, str, int | None]
+"""Verdict, note and level."""
 FILE = "verdicts.sqlite"
 FIRST = "0" * 64
 PATIENCE = 30.0
@@ -53,6 +55,15 @@ class Said:
     note: str
     key: str
     level: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed(Said):
+    """What a table says, which has no levels and may have no note: without one it keeps those of the last event."""
+
+    def after(self, known: Words) -> "Listed":
+        """Return it with what the reviewer's last event on the pair adds to it."""
+        return replace(self, note=self.note or known[1], level=known[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +229,7 @@ def _said(path: Path, line: int, row: dict[str, str | None], reviewer: str, pair
         told = f"unknown verdict {verdict[:80]!r}{did_you_mean(verdict[:80], VERDICTS)}"
         raise ByroteError(f"{path}: line {line}: {told}: one of {', '.join(VERDICTS)}; nothing of this file was taken")
     note = (row.get("note") or "").strip()[:LONGEST_NOTE]
-    return Said(reviewer, *pairs[name], verdict, note, uuid4().hex)
+    return Listed(reviewer, *pairs[name], verdict, note, uuid4().hex)
 
 
 def _hash(number: int, at: str, said: Said, previous: str) -> str:
@@ -233,10 +244,12 @@ def _hash(number: int, at: str, said: Said, previous: str) -> str:
 def _news(store: sqlite3.Connection, said: Sequence[Said]) -> list[Said]:
     new: list[Said] = []
     keys: set[str] = set()
-    last: dict[Place, tuple[str | None, str, int | None]] = {}
-    for each in said:
-        place = each.reviewer, each.picture, each.sample
-        known, now = last[place] if place in last else _last_of(store, place), (each.verdict, each.note, each.level)
+    last: dict[Place, Words] = {}
+    for said_now in said:
+        place = said_now.reviewer, said_now.picture, said_now.sample
+        known = last[place] if place in last else _last_of(store, place)
+        each = said_now.after(known) if isinstance(said_now, Listed) else said_now
+        now = each.verdict, each.note, each.level
         if each.key in keys or _is_known(store, each.key) or known == now:
             continue
         new.append(each)
@@ -249,10 +262,10 @@ def _is_known(store: sqlite3.Connection, key: str) -> bool:
     return store.execute("SELECT 1 FROM events WHERE key = ?", (key,)).fetchone() is not None
 
 
-def _last_of(store: sqlite3.Connection, place: Place) -> tuple[str | None, str, int | None]:
+def _last_of(store: sqlite3.Connection, place: Place) -> Words:
     where = "reviewer = ? AND picture = ? AND sample = ?"
     row = store.execute(f"SELECT verdict, note, level FROM events WHERE {where} ORDER BY number DESC LIMIT 1", place)
-    found: tuple[str | None, str, int | None] | None = row.fetchone()
+    found: Words | None = row.fetchone()
     return found or (None, "", None)
 
 

@@ -90,9 +90,10 @@ def words(told: Measurement) -> str:
             f"of all copies among the candidate pairs {told.recall[0]:.1%} to {told.recall[1]:.1%} are within tau"
         )
     for each in (*told.reviewers, told.majority):
-        for rate in (each.sensitivity, each.false_positives):
+        for rate, unsure in ((each.sensitivity, each.unsure_planted), (each.false_positives, each.unsure_controls)):
+            more = f"; {unsure} more undecided" if unsure else ""
             if rate is not None:
-                lines.append(f"{each.name}: {rate.name}: {rate.k} of {rate.n}, {rate.low:.1%} to {rate.high:.1%}")
+                lines.append(f"{each.name}: {rate.name}: {rate.k} of {rate.n}, {rate.low:.1%} to {rate.high:.1%}{more}")
     lines += [
         f"{a.method}'s kappa of {' and '.join(a.reviewers)}, {a.pairs} pairs: {a.kappa:.2f} (+- {a.error:.2f})"
         for a in told.agreement

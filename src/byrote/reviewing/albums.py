@@ -11,7 +11,7 @@ from byrote import images
 from byrote.audit import Audit
 from byrote.domain import RGB, Clique, Match, Sample, Side
 from byrote.errors import StoreError
-from byrote.kernels.align import IDENTITY, Alignment
+from byrote.kernels.align import Alignment
 from byrote.review.draw import Pair
 from byrote.review.pairs import Shown, name_of
 from byrote.stages.certify import statistic
@@ -61,14 +61,14 @@ class Explored:
         self.by_id = {name_of(row.digest, row.sample): row for row in rows}
         return [Shown(id, row.digest, row.sample, self._facts(row), moved(row)) for id, row in self.by_id.items()]
 
-    def drawn(self, pair: Pair) -> tuple[dict[str, Any], Alignment]:
-        """Return what a drawn pair was, to be told once it is judged, and how its picture was moved."""
+    def drawn(self, pair: Pair) -> dict[str, Any]:
+        """Return what a drawn pair was, to be told once it is judged."""
         if not pair.sample:
-            return {"picture": "planted: the picture itself, spoilt a little"}, IDENTITY
+            return {"picture": "planted: the picture itself, spoilt a little"}
         row = self._drawn.get((pair.picture, pair.sample))
         if row is None:  # a changed plan has matched anew
-            return {"picture": _kind(pair.side), "T": f"{pair.statistic:.4f} when it was drawn"}, IDENTITY
-        return self._facts(row), moved(row)
+            return {"picture": _kind(pair.side), "T": f"{pair.statistic:.4f} when it was drawn"}
+        return self._facts(row)
 
     @cached_property
     def _best(self) -> dict[str, Match]:

@@ -14,11 +14,12 @@ from byrote.review import REVIEW, draw, verdicts
 from byrote.review.app import Given, application
 from byrote.review.desk import Desk
 from byrote.review.draw import Key
-from byrote.review.looks import Looks, size_of
+from byrote.review.looks import Looks
 from byrote.review.measure import measure, outlook
 from byrote.review.pairs import of_key
-from byrote.review.serve import hosts, listening
-from byrote.review.tokens import PROGRESS, tokens
+from byrote.review.planted import size_of
+from byrote.review.serve import hosts, listening, origin_of
+from byrote.review.tokens import EXPLORES, PROGRESS, tokens
 from byrote.reviewing import EXPLORED, words
 from byrote.reviewing.albums import Explored, Samples
 from byrote.stages.report.words import count
@@ -36,23 +37,43 @@ class Opened:
 
 
 def open_page(
-    root: Path, names: Sequence[str], *, explore: bool, host: str, port: int, overlap: float, reveal: bool
+    root: Path,
+    names: Sequence[str],
+    *,
+    explore: bool,
+    host: str,
+    port: int,
+    overlap: float,
+    reveal: bool,
+    public: str | None = None,
 ) -> Opened:
-    """Set up the page of an audit. Raises ByroteError; Incomplete before pairs were drawn, or the audit certified."""
+    """Set up the page of an audit. Raises ByroteError; Incomplete before pairs were drawn, or the audit certified.
+
+    `public` is the URL of a proxy or tunnel before it, by which reviewers call it.
+    """
+    outside = "" if public is None else origin_of(public)
     judges = [verdicts.name_of(name) for name in names]
     if len(set(judges)) < len(judges):
         raise ByroteError(f"--reviewer: {', '.join(judges)}: each reviewer needs a name of their own")
     audit = Audit(root)
     audit.plan, audit.corpus  # noqa: B018 - their errors come first
     given = _explored(audit, judges, reveal) if explore else _measured(audit, judges, overlap, reveal)
-    known = tokens(root / REVIEW, judges if explore else [*judges, PROGRESS])
+    known = _tokens(root / REVIEW, judges, explore)
     listens = listening(host, port)
     bound = listens.getsockname()[1]
-    at = f"http://{f'[{host}]' if ':' in host else host}:{bound}"
+    at = outside or f"http://{f'[{host}]' if ':' in host else host}:{bound}"
     addresses = {name: f"{at}/{known[name]}/" for name in judges}
-    app = application(given, known, hosts(host, bound))
+    app = application(given, known, hosts(host, bound), outside)
     progress = None if explore else f"{at}/{known[PROGRESS]}/"
     return Opened(app, listens, addresses, progress, len(given.desk.pairs))
+
+
+def _tokens(folder: Path, names: Sequence[str], explore: bool) -> dict[str, str]:
+    """Return the tokens by name: those to explore are others, so that no address of one mode leads into the other."""
+    if not explore:
+        return tokens(folder, [*names, PROGRESS])
+    kept = tokens(folder, [name + EXPLORES for name in names])
+    return {name: kept[name + EXPLORES] for name in names}
 
 
 def _measured(audit: Audit, names: Sequence[str], overlap: float, reveal: bool) -> Given:
@@ -60,7 +81,8 @@ def _measured(audit: Audit, names: Sequence[str], overlap: float, reveal: bool) 
     pairs = of_key(key, Explored(audit).drawn)
     desk = Desk("measure", pairs, names, audit.root / verdicts.FILE, overlap)
     found = Samples(audit.store, audit.recipes.samples)
-    looks = Looks(audit.corpus.pixels, found.pixels, size_of((pair.sample for pair in pairs), found.pixels))
+    size = size_of((pair.sample for pair in pairs), found.pixels)
+    looks = Looks(audit.corpus.pixels, found.pixels, size, [(pair.picture, pair.sample) for pair in pairs])
     return Given(desk, looks, lambda: _progress(key, desk, names), reveal=reveal)
 
 

@@ -21,8 +21,9 @@ from byrote.plan import Plan, load
 from byrote.review import REVIEW
 from byrote.review.live import Watched
 from byrote.review.live import application as live
-from byrote.review.looks import Both, Looks, size_of
+from byrote.review.looks import Both, Looks
 from byrote.review.pairs import Shown, name_of
+from byrote.review.planted import size_of
 from byrote.review.serve import hosts, listening
 from byrote.review.tokens import tokens
 from byrote.reviewing.albums import Samples
@@ -31,7 +32,7 @@ from byrote.stages import generate, screen
 from byrote.stages.certify import statistic
 from byrote.store import Recipe, Store
 
-WATCHER = "who watches"
+WATCHER = "\nwho watches"
 NEAREST = 24
 """Pairs on the page (ours)."""
 TABLES = {

@@ -1,5 +1,5 @@
 // Two images of one size, looked at in five ways. Everything is drawn here; nothing is asked of the server.
-// Laid over each other, the picture is moved onto the sample as it was for its distance: shifted, cropped, mirrored.
+// Laid over each other, the picture is moved onto the sample: shifted, cropped, mirrored.
 
 const STEP = 600; // ms an image stays in flicker: less than three changes a second
 const HEAT = [[0, 0, 4], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]]; // stops of the map "inferno"

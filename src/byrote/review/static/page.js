@@ -11,6 +11,7 @@ const ASKED = 24; // open turns asked for at once
 const FEW = 12; // open turns known at which more are asked for
 const KEPT = 24; // pairs whose bitmaps stay
 const PAN = 0.1;
+const WAITS = 2000; // ms that the page waits at first for what is not stored yet
 const PRIVATE = new Set(["caption", "prompt", "file"]);
 const STAYS = "You were told of this pair, so its verdict stays.";
 
@@ -27,13 +28,14 @@ let moves = 0; // counts moves, so that a late answer does not show an old pair
 let wanted = 0; // when the pair on the stage was asked for, in ms
 const troubles = {}; // what is told at the top, by its kind
 let ready = false; // whether the pair on the stage can be seen, and so be judged
+let gone = false; // whether an image of the pair on the stage is gone
 
 const outbox = new Outbox(
   ({ unsent, silent }) => {
     const words = unsent === 0 ? "All stored" : `${unsent} not stored yet`;
     $("state").textContent = words;
     $("state").className = silent ? "silent" : unsent ? "waiting" : "stored";
-    tell(silent ? `The server does not answer. ${unsent} of your verdicts wait in this page and are sent again.` : "", "silent");
+    tell(silent && `${silent} ${unsent} of your verdicts wait in this page and are sent again.`, "silent");
   },
   (item, words) => {
     said.delete(item.id);
@@ -59,9 +61,11 @@ async function asked(path) {
 class Gone extends Error {}
 
 async function start() {
-  await outbox.flush();
+  await Promise.race([outbox.flush(), new Promise((done) => setTimeout(done, WAITS))]);
+  for (const { id, verdict, note, level } of outbox.items) said.set(id, { verdict, note, level });
+  const waiting = [...said.values()].filter((each) => each.verdict).length;
   session = await asked("api/session");
-  judged = session.judged;
+  judged = session.judged + waiting;
   $("name").textContent = session.name;
   $("mode").textContent = session.mode === "explore" ? "explores; nothing here enters a rate" : "";
   $("note").maxLength = session.longest_note;
@@ -75,7 +79,7 @@ async function start() {
 // --- whose turn ---
 
 function move() {
-  ready = false;
+  ready = gone = false;
   wanted = performance.now();
   return ++moves;
 }
@@ -102,9 +106,9 @@ async function nextOpen(after) {
 
 // Add open turns, unless the reviewer has moved on since.
 async function refill(after, mine) {
-  const { turns, count } = await asked(`api/open?after=${after}&count=${ASKED}`);
+  const { turns, count, length } = await asked(`api/open?after=${after}&count=${ASKED}`);
   if (mine !== moves) return;
-  session.count = count;
+  Object.assign(session, { count, length });
   const known = new Set(upcoming.map((each) => each.id));
   upcoming.push(...turns.filter((each) => isOpen(each) && !known.has(each.id)));
 }
@@ -121,6 +125,7 @@ async function show(found, mine) {
   if (mine !== moves) return;
   viewer.show(both);
   ready = both !== null;
+  gone = !ready;
   tell("");
   $("gone").hidden = ready;
   $("done").hidden = true;
@@ -158,7 +163,7 @@ function finish() {
 function images({ id, moved }) {
   const known = bitmaps.get(id);
   if (known) return known;
-  const wanted = ["sample", "picture", ...(moved ? ["aligned"] : [])];
+  const wanted = ["sample", "picture", ...(session.mode === "measure" || moved ? ["aligned"] : [])];
   const made = Promise.all(wanted.map((which) => bitmap(id, which))).then(
     ([sample, picture, aligned = picture]) => (sample && picture && aligned ? { sample, picture, aligned } : null),
     (error) => { bitmaps.delete(id); throw error; },
@@ -218,7 +223,7 @@ function level() {
 }
 
 async function undo() {
-  if (turn && !ready) return;
+  if (turn && !ready && !gone) return;
   const last = before.pop();
   if (!last) return void announce("Nothing to undo since this page was loaded.");
   judged -= last.verdict ? 0 : 1;
@@ -244,19 +249,30 @@ function levelled() {
   }
 }
 
-// The next pair of which this reviewer said what is chosen.
-async function next(verdict) {
+// Go to the next pair that is looked for, or tell that there is none.
+async function seek(wanted, none) {
   await outbox.flush();
-  const { turns } = await asked(`api/find?after=${turn?.ordinal ?? -1}&verdict=${verdict}`);
-  announce(turns.length ? `Pair ${turns[0].ordinal + 1}.` : "None.");
-  tell(turns.length ? "" : `No pair of yours is ${verdict}.`);
+  const { turns } = await asked(`api/find?after=${turn?.ordinal ?? -1}&${wanted}`);
+  announce(turns.length ? `Found pair ${turns[0].ordinal + 1}.` : "Nothing found.");
+  tell(turns.length ? "" : none);
   if (turns.length) await goTo(turns[0].ordinal);
+}
+
+function seekVerdict() {
+  const verdict = $("which").value;
+  return seek(`verdict=${verdict}`, `No pair of yours is ${verdict}.`);
+}
+
+function seekWords() {
+  const text = $("find").value;
+  const known = session.mode === "explore" ? "what is told of it, or your note" : "your note";
+  if (text.trim()) return seek(`text=${encodeURIComponent(text)}`, `No pair has all these words in ${known}.`);
 }
 
 // --- what is said on the page ---
 
 function describe() {
-  $("place").textContent = turn ? `Pair ${(turn.ordinal + 1).toLocaleString()} of ${session.count.toLocaleString()}, ${judged.toLocaleString()} judged` : `${judged.toLocaleString()} judged`;
+  $("place").textContent = turn ? `Pair ${(turn.ordinal + 1).toLocaleString()} of ${session.length.toLocaleString()}, ${judged.toLocaleString()} judged` : `${judged.toLocaleString()} judged`;
   $("progress").value = session.count ? judged / session.count : 0;
   $("note").value = turn?.note ?? "";
   $("level").value = turn?.level ?? "";
@@ -326,15 +342,6 @@ function slide(by) {
   viewer.slide($("share").value / 100);
 }
 
-async function find() {
-  const text = $("find").value;
-  if (!text.trim()) return;
-  const { turns } = await asked(`api/find?after=${turn?.ordinal ?? -1}&text=${encodeURIComponent(text)}`);
-  announce(turns.length ? `Found pair ${turns[0].ordinal + 1}.` : "Nothing found.");
-  tell(turns.length ? "" : `No pair has all these words in ${session.mode === "explore" ? "what is told of it, or " : ""}your note.`);
-  if (turns.length) await goTo(turns[0].ordinal);
-}
-
 // Show what is around a pair: one of the lists, or all of them.
 async function around(which) {
   if (!turn || session.mode !== "explore") return;
@@ -373,7 +380,7 @@ const KEYS = {
   r: () => reveal($("stage").classList.contains("blurred")),
   w: () => $("note").focus(),
   l: () => $("level").focus(),
-  g: () => next($("which").value),
+  g: seekVerdict,
   ...Object.fromEntries(Object.entries(AROUND).map(([key, which]) => [key, () => around(which)])),
   m: () => around(),
   i: tellMe,
@@ -385,8 +392,8 @@ const KEYS = {
   "-": () => viewer.zoomed(1 / 1.5),
   0: () => viewer.zoomed(0),
   "?": () => $("help").showModal(),
-  ArrowLeft: () => turn ? turn.ordinal > 0 && goTo(turn.ordinal - 1) : session.count && goTo(session.count - 1),
-  ArrowRight: () => turn && turn.ordinal + 1 < session.count && goTo(turn.ordinal + 1),
+  ArrowLeft: () => turn ? turn.ordinal > 0 && goTo(turn.ordinal - 1) : session.length && goTo(session.length - 1),
+  ArrowRight: () => turn && turn.ordinal + 1 < session.length && goTo(turn.ordinal + 1),
 };
 const PANS = { ArrowLeft: [PAN, 0], ArrowRight: [-PAN, 0], ArrowUp: [0, PAN], ArrowDown: [0, -PAN] };
 
@@ -400,7 +407,7 @@ addEventListener("keydown", (event) => {
     return;
   }
   if (event.target === $("find")) {
-    if (event.key === "Enter") run(find);
+    if (event.key === "Enter") run(seekWords);
     if (event.key === "Escape") $("find").blur();
     return;
   }

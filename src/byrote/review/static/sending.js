@@ -5,12 +5,12 @@ const SHORTEST = 250;
 const LONGEST = 4000;
 
 export class Outbox {
-  // `changed` is called with {unsent, silent}; `refused` with an item and the server's words.
+  // `changed` is called with {unsent, silent}, `silent` being why nothing goes on; `refused` with an item and words.
   constructor(changed, refused) {
     this.changed = changed;
     this.refused = refused;
     this.items = restored();
-    this.silent = false;
+    this.silent = "";
     this.sending = null;
     this.report();
     if (this.items.length) this.flush();
@@ -33,18 +33,18 @@ export class Outbox {
     while (this.items.length) {
       const [item] = this.items;
       const answer = await posted(item);
-      if (answer === null) {
-        this.silent = true;
+      if (answer.again) {
+        this.silent = answer.again;
         this.report();
         await new Promise((done) => setTimeout(done, pause));
         pause = Math.min(2 * pause, LONGEST);
         continue;
       }
       pause = SHORTEST;
-      this.silent = false;
+      this.silent = "";
       this.items.shift();
       this.keep();
-      if (answer !== "") this.refused(item, answer);
+      if (answer.refused) this.refused(item, answer.refused);
     }
   }
 
@@ -58,7 +58,14 @@ export class Outbox {
   }
 }
 
-// Returns "" where the verdict is stored, words where it is refused for good, null where it has to be sent again.
+const SILENT = "The server does not answer.";
+const FOR_GOOD = { 404: "this pair or address is no longer known" };
+const NOT_FROM_HERE = {
+  403: "The server refuses what this address sends (403).",
+  421: "The server is not known by this address (421).",
+};
+
+// Returns {} where the verdict is stored, {refused} where it never will be, {again} where it has to be sent again: why.
 async function posted(item) {
   try {
     const answer = await fetch("api/verdicts", {
@@ -66,11 +73,13 @@ async function posted(item) {
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify(item),
     });
+    if (NOT_FROM_HERE[answer.status]) return { again: NOT_FROM_HERE[answer.status] };
+    if (FOR_GOOD[answer.status]) return { refused: FOR_GOOD[answer.status] };
     const told = await answer.json();
-    if (answer.ok) return told.stored === true ? "" : null;
-    return [400, 409, 413].includes(answer.status) ? String(told.error) : null;
+    if (answer.ok) return told.stored === true ? {} : { again: SILENT };
+    return [400, 409, 413].includes(answer.status) ? { refused: String(told.error) } : { again: SILENT };
   } catch {
-    return null;
+    return { again: SILENT };
   }
 }
 
