@@ -29,7 +29,12 @@ COMMANDS = (
     *(["screens.py", name, "--work", str(WORK / "screens"), "--save"] for name in ("demo", "emoji")),
     ["copies.py", "--work", str(WORK / "budget" / "emoji"), "--save"],
     *(["budget.py", name, "--work", str(WORK / "budget"), "--save"] for name in ("demo", "emoji")),
+    ["confirm.py", "--work", str(WORK / "budget"), "--save"],
+    ["templates.py", "--save"],
+    *(["steered.py", what, "--work", str(WORK / "steered"), "--save"] for what in ("finextract", "side")),
     ["probes.py", "--work", str(WORK / "probes"), "--save"],
+    ["inpainting.py", "--save"],
+    ["review.py", "--work", str(WORK / "review"), "--save"],
     ["fuzz.py", "--save"],
 )
 PHOTOS, CIFAR, PEERS = "BYROTE_PHOTOS", "BYROTE_CIFAR", "BYROTE_PEERS"
@@ -39,10 +44,12 @@ WANTS = {
     "fitting.py": (PHOTOS, CIFAR),
     "duplicates.py": (PHOTOS, CIFAR, PEERS),
     "million.py": (PHOTOS,),
+    "crops.py": (PHOTOS,),
 }
 """What of the environment each of those names that want pictures, by the option that takes it."""
 OPTIONS = {PHOTOS: "--photos", CIFAR: "--cifar", PEERS: "--peers"}
 UNSAVED = ("fitting.py",)  # it prints weights, and keeps nothing
+UNWORKED = ("crops.py",)  # it makes nothing on the way
 
 
 def with_pictures(environment: Mapping[str, str]) -> Iterator[list[str]]:
@@ -53,8 +60,8 @@ def with_pictures(environment: Mapping[str, str]) -> Iterator[list[str]]:
             print(f"== {script} left out: {', '.join(missing)} not set", flush=True)
             continue
         paths = [word for name in wanted for word in (OPTIONS[name], environment[name])]
-        work = str(WORK / Path(script).stem)
-        yield [script, *paths, "--work", work, *([] if script in UNSAVED else ["--save"])]
+        work = [] if script in UNWORKED else ["--work", str(WORK / Path(script).stem)]
+        yield [script, *paths, *work, *([] if script in UNSAVED else ["--save"])]
 
 
 def main() -> None:
