@@ -3,7 +3,7 @@
     python benchmarks/steered.py finextract --work DIR [--save]
     python benchmarks/steered.py side       --work DIR [--save]
 
-finextract: LoRAs of eight people over the demo's model (benchmarks/lora.py), trained for 100 and 400 steps. Of each
+finextract: LoRAs of eight people over the demo's model (benchmarks/lora.py), trained for 100 steps. Of each
 caption, of the eight and of 40 people that were never trained on alike, 8 samples of 25 steps of the LoRA alone, and 4
 of each `extrapolated:` weight, whose samples cost twice as much. side: the DDPM of benchmarks/digits.py, whose ten
 planted digits have 60, 16 and 8 copies among 400 that are seen once. 4,096 samples of the model; or 2,048 from which a
@@ -39,7 +39,7 @@ from byrote.models import Options, Request
 from byrote.models.teaching import Teaching, teach
 from byrote.stages.generate import ask
 
-TRAINED, WEIGHTS, CONTROLS, SAMPLES, STEPS, TAU = (100, 400), (1.25, 1.5, 3.0), 40, 8, 25, 0.15
+TRAINED, WEIGHTS, CONTROLS, SAMPLES, STEPS, TAU = (100,), (1.25, 1.5, 3.0), 40, 8, 25, 0.15
 COPIES, SCALES, TAKEN, OF_DIGITS = (60, 16, 8), (1, 2), 4096, 0.09
 TAUGHT = Teaching(samples=TAKEN // 2, descriptor="thumbnail:8")
 COHESIONS = (0.5, 0.95)
