@@ -17,7 +17,11 @@ def add(command: Add) -> None:
     made.add_argument("--samples", type=at_least_one, default=2_000, metavar="N", help="to cluster (default: 2000)")
     made.add_argument("--clusters", type=at_least_one, default=100, metavar="N", help="(default: 100)")
     made.add_argument(
-        "--cohesion", type=float, default=0.5, metavar="C", help="least mean cosine to a centre (default: .5)"
+        "--cohesion",
+        type=float,
+        default=0.5,
+        metavar="C",
+        help="least mean cosine to a centre (default: .5, for sscd:FILE; of thumbnails .95 keeps what is copied)",
     )
     made.add_argument("--descriptor", default="thumbnail:16", metavar="URI", help="(default: thumbnail:16)")
     made.add_argument("--trained", type=at_least_one, default=2_000, metavar="N", help="steps (default: 2000)")
