@@ -35,6 +35,7 @@ from truth import tiled, tiles
 from byrote import models
 from byrote.demo import KNOBS, MODEL
 from byrote.demo.portraits import draw
+from byrote.errors import ModelError
 from byrote.models import Options, Request
 from byrote.models.teaching import Teaching, teach
 from byrote.stages.generate import ask
@@ -90,16 +91,24 @@ def side(work: Path) -> Iterator[dict[str, Any]]:
         yield {"copies": copies, "way": "alone"} | _of(models.open(f"diffusers:{out / 'model'}", options), about, TAKEN)
         for cohesion in COHESIONS:
             file = out / f"surrogate-{cohesion}.safetensors"
-            if not file.exists():
-                told = teach(
-                    f"diffusers:{out / 'model'}", file, replace(TAUGHT, cohesion=cohesion), options, tell=print
-                )
-                file.with_suffix(".json").write_text(json.dumps({"kept": told.kept, "accuracy": told.accuracy}))
-            kept = {"cohesion": cohesion} | json.loads(file.with_suffix(".json").read_text())
+            try:
+                kept = {"cohesion": cohesion} | _surrogate(out / "model", file, cohesion, options)
+            except ModelError as error:
+                yield {"copies": copies, "cohesion": cohesion, "reason": str(error)}
+                continue
             for scale in SCALES:
                 uri = f"surrogate:{file}?model={out / 'model'}&scale={scale}"
                 model = models.open(uri, Options(steps=digits.STEPS))
                 yield {"copies": copies, "way": f"scale {scale}"} | kept | _of(model, about, TAKEN // 2)
+
+
+def _surrogate(model: Path, file: Path, cohesion: float, options: Options) -> dict[str, Any]:
+    """Make a surrogate, unless it is there; return what it kept."""
+    if not file.exists():
+        told = teach(f"diffusers:{model}", file, replace(TAUGHT, cohesion=cohesion), options, tell=print)
+        file.with_suffix(".json").write_text(json.dumps({"kept": told.kept, "accuracy": told.accuracy}))
+    found: dict[str, Any] = json.loads(file.with_suffix(".json").read_text())
+    return found
 
 
 def _of(model: models.Model, about: Draw, count: int) -> dict[str, Any]:
