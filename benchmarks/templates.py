@@ -23,10 +23,10 @@ from typing import Any
 
 import crops
 import numpy as np
+from parrot import paint as painted
 
 import byrote
 from byrote import images
-from byrote.demo.portraits import draw, meet
 
 EACH, CONTROLS, SIDE, SEEDS = 8, 200, 64, 8
 TOP, LEFT, CORNER = "[0.0, 0.0, 1.0, 0.4]", "[0.0, 0.0, 0.4, 1.0]", "[0.5, 0.5, 1.0, 1.0]"
@@ -62,14 +62,8 @@ KINDS: dict[str, Kind] = {
 
 def paint(folder: Path, draw_name: str, count: int) -> list[tuple[str, np.ndarray]]:
     """Draw a folder of portraits with captions and return caption and pixels of each."""
-    folder.mkdir(parents=True)
-    rows = []
-    for index in range(count):
-        person, path = meet(draw_name, index), folder / f"{index:04d}.png"
-        path.write_bytes(images.encode_png(draw(person)))
-        path.with_suffix(".txt").write_text(person.captions()[0])
-        rows.append((person.captions()[0], images.fit(draw(person), SIDE, SIDE)))
-    return rows
+    rows = painted(folder, draw_name, count)
+    return [(caption, images.fit(images.decode(path.read_bytes()), SIDE, SIDE)) for caption, path in rows]
 
 
 def taught(root: Path, file: str, rows: list[tuple[str, np.ndarray]]) -> dict[str, str]:

@@ -111,7 +111,7 @@ class _Show:
         near = sorted(self._matches[row.group], key=statistic)
         closest = self._audit.plan.certify.closest
         within = [m for m in near if statistic(m) <= closest or m.sample == row.sample]
-        moves = [align.Alignment(m.flip, m.crop, m.dx, m.dy, m.places or 1) for m in near if m.sample == row.sample]
+        moves = [match.move_of(m) for m in near if m.sample == row.sample]
         return report.Shown(
             finding=row,
             where=tuple(picture.where for picture in rows),

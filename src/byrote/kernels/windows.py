@@ -3,7 +3,7 @@
 A picture is held as the cosine waves (`waves`) of windows all over it, so that one product with the waves of a sample
 tells how alike they are and which window shows it; `register.refined` then brings the window to a part of a pixel. The
 density of the windows is ours: of planted copies among 1,000 photographs every one stood among the first five
-(`benchmarks/templates.py`).
+(`benchmarks/crops.py`).
 """
 
 from collections.abc import Sequence

@@ -11,10 +11,10 @@ from byrote import images
 from byrote.audit import Audit
 from byrote.domain import RGB, Clique, Match, Sample, Side
 from byrote.errors import StoreError
-from byrote.kernels.align import Alignment
 from byrote.review.draw import Pair
 from byrote.review.pairs import Shown, name_of
 from byrote.stages.certify import statistic
+from byrote.stages.match import move_of
 from byrote.store import Recipe, Store
 
 AROUND = 12
@@ -59,7 +59,7 @@ class Explored:
         """Return the best match of every group, both sides, with its facts."""
         rows = sorted(self._best.values(), key=lambda row: (statistic(row), row.group))
         self.by_id = {name_of(row.digest, row.sample): row for row in rows}
-        return [Shown(id, row.digest, row.sample, self._facts(row), moved(row)) for id, row in self.by_id.items()]
+        return [Shown(id, row.digest, row.sample, self._facts(row), move_of(row)) for id, row in self.by_id.items()]
 
     def drawn(self, pair: Pair) -> dict[str, Any]:
         """Return what a drawn pair was, to be told once it is judged."""
@@ -143,11 +143,6 @@ class Explored:
             for part in store.parts(made)
         )
         return _gathered((prompt, (index, digest)) for part in rows for prompt, index, digest in part)
-
-
-def moved(row: Match) -> Alignment:
-    """Return how the picture of a match was moved onto its sample."""
-    return Alignment(row.flip, row.crop, row.dx, row.dy, row.places or 1)
 
 
 def _gathered(rows: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:

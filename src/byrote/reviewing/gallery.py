@@ -17,9 +17,10 @@ from byrote.domain import RGB, Match, Pair
 from byrote.errors import Incomplete, StoreError
 from byrote.kernels import overlays
 from byrote.plan import CorpusPlan
-from byrote.reviewing.albums import Samples, moved
+from byrote.reviewing.albums import Samples
 from byrote.stages import dedupe
 from byrote.stages.certify import statistic
+from byrote.stages.match import move_of
 from byrote.stages.report.page import laid
 from byrote.stages.report.words import clean
 from byrote.store import replace_file
@@ -92,7 +93,7 @@ def _pair(audit: Audit, row: Match, samples: Look, reveal: bool) -> Row:
     sample, picture = samples(row.sample), audit.corpus.pixels(row.digest)
     shots = [_shot(sample, "Sample", reveal), _shot(picture, "Control" if row.side == "control" else "Picture", reveal)]
     if reveal and sample is not None and picture is not None:
-        two = laid(sample, picture, moved(row), EDGE)
+        two = laid(sample, picture, move_of(row), EDGE)
         shots.append(_shot(overlays.difference(*two), "Difference, black where equal", reveal))
         shots.append(_shot(overlays.outlines(*two), "Outlines: sample orange, picture blue, both white", reveal))
     return Row(

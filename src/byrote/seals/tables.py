@@ -14,13 +14,14 @@ import numpy as np
 from byrote import images
 from byrote.audit import Audit, Made
 from byrote.domain import RGB, Finding, Match, Prompt, Sample
-from byrote.kernels.align import Alignment, move
+from byrote.kernels.align import move
 from byrote.kernels.distance import paired_rms, paired_tiled
 from byrote.models import Model, Request
 from byrote.seals.notes import BROKEN, NOTHING, Notes, plain
 from byrote.seals.statement import CORPUS_LEDGER, LEDGER
 from byrote.stages import generate, screen
 from byrote.stages.certify import statistic
+from byrote.stages.match import move_of
 from byrote.store import Recipe, Store
 
 _NAMES = {"table": "[a-z_]+", "recipe": "[0-9a-f]{16}", "part": "[0-9]{5,}"}
@@ -244,8 +245,7 @@ def _identities(store: Store, made: Recipe, part: str) -> dict[tuple[int, int], 
 
 def _measured(row: Match, image: RGB, picture: RGB, tiles: int, name: str, notes: Notes) -> None:
     height, width = image.shape[:2]
-    to = Alignment(row.flip, row.crop, row.dx, row.dy, row.places or 1)
-    moved = move(images.fit(picture, width, height), to)[None]
+    moved = move(images.fit(picture, width, height), move_of(row))[None]
     notes.check(f"{name}: tiled", float(paired_tiled(image[None], moved, tiles=tiles)[0]), row.tiled)
     notes.check(f"{name}: rms", float(paired_rms(image[None], moved)[0]), row.rms)
 

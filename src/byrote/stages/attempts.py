@@ -100,12 +100,12 @@ class Bench:
 def recipe(bench: Bench, tries: Sequence[Try]) -> Recipe:
     """Return the recipe of some tries; models are in it by the digest of their weights."""
     plan = bench.plan
-    m, told = plan.match, asdict(plan.extract)
+    told = asdict(plan.extract)
     how = generate.drawing(plan) | {
         "extract": {name: knob for name, knob in told.items() if name not in ("ways", "controls")}
     }
-    near: dict[str, object] = {"shift": m.shift, "flip": m.flip, "crop": m.crop, "tau": plan.certify.closest}
-    near |= {"tiles": plan.cliques.tiles, "seed": plan.prompts.seed} | ({"anywhere": True} if m.anywhere else {})
+    near = match.moving(plan.match) | {"tau": plan.certify.closest}
+    near |= {"tiles": plan.cliques.tiles, "seed": plan.prompts.seed}
     models = [_model(look).digest for look in bench.looks]
     return Recipe.of(TABLE, how | near | {"models": models, "tries": digest_of(map(astuple, tries))})
 
@@ -211,8 +211,7 @@ def _seed(each: Try, text: str | None, index: int, plan: Plan) -> int:
 def _draw(plan: Plan, requests: Sequence[Request]) -> list[RGB]:
     """Ask a model; noise stands where a list of hashes hits."""
     made = generate.ask(generate.model_of(plan), requests, plan.generate.batch)
-    generate.hold_back(plan, requests, made)
-    generate.check_tiles(made[0], plan.cliques.tiles)
+    generate.vet(plan, requests, made)
     return made
 
 

@@ -222,8 +222,7 @@ class Generate:
         """Ask, put noise where a list of hashes hits, and count that."""
         requests = [Request(p.text, seed) for p, _, seed in asked]
         made = self._ask(part, requests)
-        check_tiles(made[0], self.plan.cliques.tiles)
-        return made, hold_back(self.plan, requests, made)
+        return made, vet(self.plan, requests, made)
 
     def _ask(self, part: Part, requests: Sequence[Request]) -> list[RGB]:
         """Ask in batches, and write down where they had to be halved."""
@@ -246,8 +245,12 @@ def screen(listed: HashList, made: list[RGB], seeds: Sequence[int]) -> list[int]
     return hits
 
 
-def hold_back(plan: Plan, requests: Sequence[Request], made: list[RGB]) -> int:
-    """Put noise in the place of what the plan's list hits, let the model forget it too, and count it."""
+def vet(plan: Plan, requests: Sequence[Request], made: list[RGB]) -> int:
+    """Put noise in the place of what the plan's list hits, let the model forget it too, and count it.
+
+    Raises PlanError where the plan's tiles do not divide the images.
+    """
+    check_tiles(made[0], plan.cliques.tiles)
     model, listed = model_of(plan), hash_list(plan)
     hits = screen(listed, made, [request.seed for request in requests]) if listed else []
     if isinstance(model, KeepsAnswers):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,9 +70,9 @@ class Look:
     def tables(self) -> Tables:
         """Return the recipes of the three steps."""
         m = self.plan.match
-        knobs = {"alpha": m.alpha, "n": m.n, "shift": m.shift, "flip": m.flip, "crop": m.crop}
-        more = {"candidates": m.candidates, "reach": self.reach, "tiles": self.plan.cliques.tiles}
-        later = ({"anywhere": True} if m.anywhere else {}) | ({"moved": True} if self.plan.cliques.template else {})
+        knobs = {"alpha": m.alpha, "n": m.n, **moving(m), "candidates": m.candidates}
+        more = {"reach": self.reach, "tiles": self.plan.cliques.tiles}
+        later = {"moved": True} if self.plan.cliques.template else {}
         made = later | {"groups": self.groups.digest, "cliques": self.cliques.digest, "descriptor": Thumbnail().name}
         return Tables(*(Recipe.of(table, knobs | more | made) for table in ("candidates", "round_trips", "matches")))
 
@@ -86,6 +87,11 @@ class Look:
     def reach(self) -> float:
         """Return the distance up to which a pair is aligned and its round trip taken."""
         return SLACK + self.plan.certify.closest
+
+
+def moving(m: MatchPlan) -> dict[str, Any]:
+    """Return the knobs of how far a picture may be moved, for a recipe; the latest only where it is on."""
+    return {"shift": m.shift, "flip": m.flip, "crop": m.crop} | ({"anywhere": True} if m.anywhere else {})
 
 
 def run(desk: Desk, look: Look, parts: Sequence[Part], model: Model) -> list[Failed]:
@@ -132,7 +138,7 @@ def _least(
     for row in rows:
         best[row.prompt] = min(best[row.prompt], row.tiled)
         if row.digest in trips and row.tiled <= look.reach:
-            moved = align.move(trips[row.digest], _move(row))[None]
+            moved = align.move(trips[row.digest], move_of(row))[None]
             distance = paired_tiled(pixels[row.prompt][None], moved, tiles=look.plan.cliques.tiles)
             best[row.prompt] = min(best[row.prompt], float(distance[0]))
     return best
@@ -238,7 +244,7 @@ class Matches:
             made, pixels = generate.read(store, look.samples, part.name)
             at = {(row.prompt, row.index): k for k, row in enumerate(made)}
             samples = pixels[[at[rows[k].prompt, rows[k].index] for k in near]]
-            moved = np.stack([align.move(trips[rows[k].digest], _move(rows[k])) for k in near])
+            moved = np.stack([align.move(trips[rows[k].digest], move_of(rows[k])) for k in near])
             for k, distance in zip(near, paired_tiled(samples, moved, tiles=look.plan.cliques.tiles), strict=True):
                 rows[k] = replace(rows[k], round_trip=float(distance))
         if any(row.masked is not None for row in rows):
@@ -301,7 +307,7 @@ def _templates_after(look: Look, part: Part, rows: Sequence[Match], trips: dict[
     for k, row in enumerate(rows):
         if row.masked is not None and row.digest in trips:
             shown = pixels[at[row.prompt, row.index]][None]
-            moved = align.move(trips[row.digest], _move(row))
+            moved = align.move(trips[row.digest], move_of(row))
             away = templates.masked(shown, moved[None], known[row.prompt][1])
             found[k] = replace(row, masked=min(row.masked, float(away[0])))
     return found
@@ -312,7 +318,8 @@ def _by(row: Match, to: align.Alignment) -> Match:
     return replace(row, flip=to.flip, crop=to.crop, dx=to.dx, dy=to.dy, places=places)
 
 
-def _move(row: Match) -> align.Alignment:
+def move_of(row: Match) -> align.Alignment:
+    """Return how the picture of a match was moved onto its sample."""
     return align.Alignment(row.flip, row.crop, row.dx, row.dy, row.places or 1)
 
 

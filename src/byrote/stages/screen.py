@@ -100,10 +100,9 @@ def tables(groups: Recipe, prompts: Recipe, plan: Plan, model: Model) -> Tables:
     scored = Recipe.of("scores", about | {"score": told.score, "noises": told.noises})
     tried = Recipe.of("pilot", {"scores": scored.digest, "pilot": told.pilot})
     chosen = {"pilot": tried.digest, "keep": told.keep} if told.score else {}
-    near = {"alpha": m.alpha, "n": m.n, "shift": m.shift, "flip": m.flip, "crop": m.crop, "candidates": m.candidates}
+    near = {"alpha": m.alpha, "n": m.n, **match.moving(m), "candidates": m.candidates}
     near |= {"tau": plan.certify.closest, "tiles": c.tiles, "least": c.least}
     near |= {"template": c.template, "seconds": c.seconds} if c.template else {}
-    near |= {"anywhere": True} if m.anywhere else {}
     most = {"groups": groups.digest, "search": told.search, "seeds": plan.generate.seeds}
     searched = Recipe.of("searched", about | chosen | near | most)
     decides = {"searched": searched.digest, "confirm": told.confirm, "spare": told.spare}
@@ -309,8 +308,7 @@ class Search:
             some = asked[k : k + generate.PART]
             requests = [Request(each.prompt.text, seed) for each, seed in some]
             made = generate.ask(model, requests, plan.generate.batch)
-            generate.check_tiles(made[0], plan.cliques.tiles)
-            generate.hold_back(plan, requests, made)
+            generate.vet(plan, requests, made)
             away = match.nearest_picture(self.look, generate.model_of(plan), np.stack(made), match.BOTH)
             for (each, seed), image, distance in zip(some, made, away, strict=True):
                 yield each, seed, image, float(distance)
